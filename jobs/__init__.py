@@ -1,0 +1,1 @@
+"""Entry points for `ray job submit`, their configurations, and the benchmarks."""

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints ratios measured in one run, on the machine that it runs on."""

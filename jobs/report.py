@@ -1,0 +1,6 @@
+"""`raynas report` as the entry point of a Ray job: `ray job submit --working-dir . -- python jobs/report.py ...`."""
+
+from raynas.cli import main
+
+if __name__ == "__main__":
+    main("report")

@@ -1,0 +1,1 @@
+"""Aggregators: one ranking made of several; one rule a file."""

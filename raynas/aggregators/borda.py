@@ -1,0 +1,35 @@
+"""Borda count: the mean rank over all rankers (de Borda, 1781; Dwork et al., WWW 2001, section 2)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+
+def borda(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean rank of each architecture over the rankers that scored it: shape (R, A) -> (A,); higher is better.
+
+    scores_RA: higher is better; NaN where a ranker has no score. Each ranker's ranks run from 0 (its worst) to 1 (its
+    best), so that rankers of different coverage weigh the same; ties share their mean rank. NaN where nobody has a
+    score. Scores of different scale need no treatment: only their order within a ranker counts.
+    """
+    # sorted before they are summed, and rounded: equal means must not differ by the rounding of their sums
+    ranks_RA = np.sort(scaled_ranks(scores_RA), axis=0)  # NaN last
+    scored_A = np.sum(~np.isnan(ranks_RA), axis=0)
+    mean_A = np.divide(np.nansum(ranks_RA, axis=0), scored_A, out=np.full(len(scored_A), np.nan), where=scored_A > 0)
+    return np.asarray(np.round(mean_A, 12))
+
+
+def scaled_ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each ranker's ranks from 0 (worst) to 1 (best), ties at their mean, NaN where it has no score: (R, A) -> (R, A).
+
+    A ranker with one score, or equal ones, puts them at 0.5.
+    """
+    scores_RA = np.asarray(scores_RA, dtype=np.float64)
+    ranks_RA = np.full(scores_RA.shape, np.nan)
+    for scores_A, ranks_A in zip(scores_RA, ranks_RA, strict=True):
+        known = ~np.isnan(scores_A)
+        count = int(known.sum())
+        ranks_A[known] = (rankdata(scores_A[known]) - 1) / (count - 1) if count > 1 else 0.5
+    return ranks_RA

@@ -1,0 +1,105 @@
+"""Local Kemenization of the Borda order: no two neighbours stand against a majority (Dwork et al., WWW 2001)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from raynas.aggregators.borda import borda, scaled_ranks
+
+
+def kemeny(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Consensus from 0 (worst) to 1 (best) of each architecture: shape (R, A) -> (A,); higher is better.
+
+    scores_RA: higher is better; NaN where a ranker has no score: it then has no vote on that architecture's pairs.
+    The Borda order is improved by swapping neighbours wherever more rankers prefer the lower one, until none is left:
+    no swap of neighbours brings it closer to the rankers (Dwork et al. 2001, section 4.2), one who beats all others
+    by majority comes first, and the total disagreement over all pairs is never above Borda's. Neighbours of equal Borda
+    count without a majority between them share their mean rank. NaN where nobody has a score.
+    """
+    scores_RA = np.asarray(scores_RA, dtype=np.float64)
+    borda_A = borda(scores_RA)
+    consensus_A = np.full(len(borda_A), np.nan)
+    if len(known := np.flatnonzero(~np.isnan(borda_A))):
+        order = _kemenise(_untied(known, borda_A, scores_RA), scores_RA)
+        consensus_A[order] = scaled_ranks(-_places(order, borda_A, scores_RA)[None])[0]
+    return consensus_A
+
+
+def agreement(consensus_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) -> int:
+    """Pairs that rankers order as the consensus does, less pairs that they order against it, summed over rankers.
+
+    The total disagreement that Kemeny minimises, with ties at one half, falls as this rises.
+    """
+    total = 0
+    for scores_A in scores_RA:
+        known = ~(np.isnan(scores_A) | np.isnan(consensus_A))
+        mine_A, yours_A = consensus_A[known], scores_A[known]
+        classes = min(len(np.unique(mine_A)), len(np.unique(yours_A)))
+        if classes > 1:  # the numerator of tau-c, counted in A log A
+            tau_c = kendalltau(mine_A, yours_A, variant="c").statistic
+            total += round(tau_c * len(mine_A) ** 2 * (classes - 1) / classes / 2)
+    return total
+
+
+def _untied(
+    known: NDArray[np.int64], borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The known architectures in Borda's order, best first; of equal ones the better worst rank, then the second.
+
+    So the order hangs on ranks and not on where an architecture stands. If breaking ties this way sets more pairs
+    against a majority than with it, they are broken the other way round, which sets as many with it.
+    """
+    ranks_RA = np.sort(scaled_ranks(scores_RA[:, known]), axis=0)[::-1]
+    order = known[np.lexsort((*ranks_RA, borda_A[known]))[::-1]]
+    strict_A = np.full(len(borda_A), np.nan)
+    strict_A[order] = -np.arange(len(order))
+    if agreement(strict_A, scores_RA) < agreement(borda_A, scores_RA):
+        order = order[::-1]
+        order = order[np.argsort(-borda_A[order], kind="stable")]
+    return order
+
+
+def _kemenise(order: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Swap neighbours against a majority, best first: all pairs (0, 1), (2, 3) ... at once, then (1, 2), (3, 4) ...
+
+    Every swap lowers the total disagreement, so this ends.
+    """
+    order = order.copy()
+    pairs = len(order) - 1
+    stale = [np.arange(0, pairs, 2), np.arange(1, pairs, 2)]  # pairs whose order has not been looked at
+    turn = 0
+    while len(stale[0]) or len(stale[1]):
+        left = stale[turn]
+        left = left[_margins(order, scores_RA, left) < 0]
+        order[left], order[left + 1] = order[left + 1], order[left]
+        stale[turn] = left[:0]
+        turn = 1 - turn
+        touched = np.unique(np.concatenate((left - 1, left + 1, stale[turn])))
+        stale[turn] = touched[(touched >= 0) & (touched < pairs)]
+    return order
+
+
+def _margins(order: NDArray[np.int64], scores_RA: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many more rankers prefer the architecture at place `left` to its next than the other way round."""
+    first_RA, second_RA = scores_RA[:, order[left]], scores_RA[:, order[left + 1]]
+    return np.asarray(np.sum(first_RA > second_RA, axis=0) - np.sum(first_RA < second_RA, axis=0))  # NaN: neither
+
+
+def _places(
+    order: NDArray[np.int64], borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """0, 1, 2 ... down the order; a run of equal Borda counts, no two of which a majority tells apart, shares one."""
+    ordered_RA = scores_RA[:, order]
+    tied = (_margins(order, scores_RA, np.arange(len(order) - 1)) == 0) & (np.diff(borda_A[order]) == 0)
+    equal = np.all((ordered_RA[:, 1:] == ordered_RA[:, :-1]) | np.isnan(ordered_RA[:, 1:] + ordered_RA[:, :-1]), axis=0)
+    places, start = np.zeros(len(order)), 0
+    for place in range(1, len(order)):
+        if tied[place - 1] and place - start > 1 and not equal[place - 1]:
+            run_RA, next_R1 = ordered_RA[:, start:place], ordered_RA[:, place : place + 1]
+            tied[place - 1] = not np.any(np.sum(run_RA > next_R1, axis=0) - np.sum(run_RA < next_R1, axis=0))
+        if not tied[place - 1]:
+            start = place
+        places[place] = places[place - 1] + (not tied[place - 1])
+    return places

@@ -1,0 +1,369 @@
+"""A run's settings: one TOML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from raynas.errors import UserError, closest, reason
+from raynas.members import full_path
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What every library takes for a seed."""
+
+DEFAULT_SPACE = "search_spaces.nas_bench_201"
+
+
+class SpaceSettings(Settings):
+    """Which search space, and the settings of its supernet() (channels, cells per stage ...)."""
+
+    name: str = DEFAULT_SPACE
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """A bare name is one of the spaces that come with raynas; the built-in run uses a small network."""
+        if not isinstance(values, dict):
+            return values
+        name = values.get("name", DEFAULT_SPACE)
+        if isinstance(name, str):
+            name = full_path("search_spaces", name)
+        small = {"channels": 8, "cells_per_stage": 1} if "name" not in values else {}
+        return {**values, "name": name, "settings": values.get("settings", small)}
+
+
+class DataSettings(Settings):
+    """Which images, how they are split and augmented."""
+
+    name: str = "digits"
+    resolution: int | None = Field(
+        None, ge=1, le=1024, description="side in pixels to which images are resized; None: as they are"
+    )
+    validation_fraction: float = Field(0.25, gt=0, lt=1)
+    crop_padding: int = Field(1, ge=0, description="pixels of padding for random crops")
+    flip: bool = False
+    cutout: int = Field(0, ge=0, description="side in pixels of the erased square")
+
+
+class TrainingSettings(Settings):
+    """How supernets are trained."""
+
+    steps: int = Field(800, ge=1, description="optimisation steps")
+    batch_size: int = Field(64, ge=1, description="images a step, over all replicas")
+    learning_rate: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    gradient_clip: float = Field(5.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
+    cpus_per_replica: int = Field(1, ge=1)
+    gpus_per_replica: float = Field(0.0, ge=0)
+    checkpoint_every_s: float = Field(20.0, ge=0)
+
+    @model_validator(mode="after")
+    def _share_the_batch(self) -> TrainingSettings:
+        if self.batch_size % self.replicas:
+            raise ValueError(
+                f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}"
+            )
+        return self
+
+
+class EvaluationSettings(Settings):
+    """How an architecture is scored with a supernet's weights, and which costs it is given."""
+
+    batch_norm: Literal["batch", "recalibrated"] = "batch"
+    images: int = Field(360, ge=2, description="validation images a score is computed on")
+    batch_size: int = Field(512, ge=2)
+    calibration_images: int = Field(512, ge=2, description="training images for recalibrated BatchNorm")
+    score: Literal["loss", "error"] = "loss"
+    costs: tuple[str, ...] = ("parameters", "macs")
+    workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: float = Field(0.0, ge=0)
+
+
+class SearchSettings(Settings):
+    """What each member of the population may do."""
+
+    evaluations: int = Field(128, ge=1, description="architectures that each member has scored")
+    batch_size: int = Field(16, ge=1, description="architectures asked for at a time")
+    random_baseline: bool = True
+    cpus_per_member: float = Field(0.25, gt=0)
+
+
+class MemberSettings(Settings):
+    """One member of the population: a method with its settings and seed."""
+
+    method: str
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$", description="None: the method's name")
+    training_rule: str | None = Field(None, description="None: the method's own")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the strategy")
+    rule_settings: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="changes to [training] for this member's supernet"
+    )
+    supernet_seed: Seed | None = Field(None, description="None: the run's seed; members with equal supernets share one")
+    objectives: tuple[str, ...] | None = Field(None, description="None: the method's own")
+
+
+class SelectorSettings(Settings):
+    """How rankings are merged, and how many architectures go on."""
+
+    aggregator: str = "kemeny"
+    leaders: int = Field(32, ge=1, description="best architectures of each member that every supernet scores")
+    finalists: int = Field(3, ge=1)
+    cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")
+
+
+class RetrainingSettings(Settings):
+    """How finalists and calibration architectures are trained from scratch."""
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    calibration: int = Field(10, ge=0, description="architectures spread over the ranking, to measure the gap")
+    cpus_per_trial: int = Field(1, ge=1)
+    gpus_per_trial: float = Field(0.0, ge=0)
+
+
+class TableSettings(Settings):
+    """The columns of a ground-truth table that stands in for supernets."""
+
+    key: str = "key"
+    reward: str = "reward"
+    report: str = "report"
+    cost: str | None = None
+
+
+class ClusterSettings(Settings):
+    """What the run waits for."""
+
+    wait_s: float = Field(0.0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what is needed")
+
+
+DEFAULT_MEMBERS = (
+    MemberSettings(method="random_search"),
+    MemberSettings(method="regularized_evolution"),
+    MemberSettings(method="nsga2", training_rule="fair", training={"steps": 240}),
+    MemberSettings(method="optuna_tpe"),
+    MemberSettings(method="parsec", training={"steps": 200}, rule_settings={"samples": 8}),
+)
+
+
+class Config(Settings):
+    """Everything a run depends on."""
+
+    seed: Seed = 0
+    space: SpaceSettings = SpaceSettings.model_validate({})
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    constraints: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="cost = the most that is allowed"
+    )
+    search: SearchSettings = SearchSettings()
+    members: tuple[MemberSettings, ...] = DEFAULT_MEMBERS
+    selector: SelectorSettings = SelectorSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    table: TableSettings | None = None
+    cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_members(cls, values: Any) -> Any:
+        """Add the random baseline and give every member a name of its own, in the order of the file."""
+        if not isinstance(values, dict):
+            return values
+        listed = values.get("members", DEFAULT_MEMBERS)
+        if not isinstance(listed, list | tuple):
+            return values
+        members = [member.model_dump() if isinstance(member, MemberSettings) else member for member in listed]
+        if not all(isinstance(member, dict) for member in members):
+            return values
+        members = [dict(member) for member in members]
+        search = values.get("search", {})
+        baseline = search.get("random_baseline", True) if isinstance(search, dict) else True
+        if baseline and all(member.get("method") != "random_search" for member in members):
+            members.append({"method": "random_search"})  # last, so that the places in the file stay what they are
+        taken: set[str] = {member["name"] for member in members if member.get("name")}
+        for member in members:
+            if not member.get("name") and isinstance(member.get("method"), str):
+                stem = member["method"].rsplit(".", 1)[-1]
+                number = next(n for n in range(1, len(members) + 2) if _numbered(stem, n) not in taken)
+                member["name"] = _numbered(stem, number)
+                taken.add(member["name"])
+        return {**values, "members": members}
+
+    @model_validator(mode="after")
+    def _agree(self) -> Config:
+        names = [member.name for member in self.members]
+        if not names:
+            raise ValueError("expected at least one [[members]] entry; add one, or leave random_baseline on")
+        if len(set(names)) < len(names):
+            raise ValueError(f"expected members of different names, but got {names}; rename one")
+        for cost in self.constraints:
+            if cost not in self.evaluation.costs:
+                raise ValueError(
+                    f"constraints.{cost} limits what is not measured; {closest(cost, self.evaluation.costs)}; "
+                    "correct it, or add it to evaluation.costs"
+                )
+        if self.selector.cost is not None and self.selector.cost not in self.evaluation.costs:
+            raise ValueError(
+                f"selector.cost {self.selector.cost!r} is not measured; "
+                f"{closest(self.selector.cost, self.evaluation.costs)}; correct it, or add it to evaluation.costs"
+            )
+        return self
+
+
+def _numbered(stem: str, number: int) -> str:
+    return stem if number == 1 else f"{stem}_{number}"
+
+
+def load(path: str | None, overrides: Iterable[str] = (), changes: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file (None: the built-in configuration), apply `section.key=value` overrides, and check it.
+
+    Raises UserError in one line for an unreadable file, malformed TOML, and unknown or bad settings.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as fault:
+            raise UserError(f"cannot read the configuration {path}: {reason(fault)}; check the path.") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is no text: expected a TOML file in UTF-8; check the path.") from None
+        except tomllib.TOMLDecodeError as fault:
+            raise UserError(f"{path} is not valid TOML: {fault}; mend that line.") from None
+    values.setdefault("members", [member.model_dump(exclude_unset=True) for member in DEFAULT_MEMBERS])
+    for key, value in (changes or {}).items():
+        _put(values, key, value)
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        if not equals or not all(key.split(".")):
+            raise UserError(f"expected --set section.key=value, but got {override!r}; see `raynas search --help`.")
+        _put(values, key, _value(key, text))
+    return check(values)
+
+
+def check(values: Mapping[str, Any]) -> Config:
+    """Validate a run's settings; raises UserError that names the key, what was expected and the closest valid key."""
+    return validate(Config, values)
+
+
+def validate(model: type[AnySettings], values: Mapping[str, Any], prefix: str = "") -> AnySettings:
+    """Validate settings of one section; `prefix` is where they stand, for the message of the UserError."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as faults:
+        raise UserError(
+            "; ".join(_explain(model, dict(fault), prefix) for fault in faults.errors()[:3]) + "."
+        ) from None
+
+
+def content_hash(value: Any) -> str:
+    """Twelve hexadecimal digits that name a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys under which two nested settings differ."""
+    found = []
+    for key in sorted({*old, *new}):
+        mine, yours = old.get(key), new.get(key)
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping):
+            found += differences(mine, yours, f"{prefix}{key}.")
+        elif mine != yours:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place: Any = values
+    for parent in parents:
+        place = place[_index(parent, place, key)] if isinstance(place, list) else place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
+            raise UserError(f"--set {key}: {parent!r} is a value, not a section; drop what follows it.")
+    if isinstance(place, list):
+        place[_index(last, place, key)] = value
+    else:
+        place[last] = value
+
+
+def _index(text: str, place: list[Any], key: str) -> int:
+    if not text.isdigit() or int(text) >= len(place):
+        raise UserError(f"--set {key}: expected a number below {len(place)} in place of {text!r}.")
+    return int(text)
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as fault:
+        if not text or text[0] in "[{\"'":
+            raise UserError(f"--set {key}: expected a TOML value, but got {text!r} ({fault}); mend it.") from None
+        return text  # a bare word is a string
+
+
+def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> str:
+    where = [str(part) for part in fault["loc"]]
+    name = (prefix + ".".join(where)).rstrip(".")
+    kind, message, came = fault["type"], fault["msg"], f", but got {fault['input']!r}"
+    if kind == "extra_forbidden":
+        here = _fields(model, where[:-1])
+        elsewhere = [path for path in _paths(Config) if path.endswith(f".{where[-1]}")]
+        if elsewhere and not difflib.get_close_matches(where[-1], here, cutoff=0.7):
+            return f"unknown setting {name!r}; did you mean {' or '.join(map(repr, elsewhere))}"
+        return f"unknown setting {name!r}; {closest(where[-1], here)}"
+    if kind == "value_error":
+        said: str = message.removeprefix("Value error, ")
+        return f"{name}: {said}" if name else said
+    if kind == "missing":
+        return f"{name} is missing; add it"
+    if kind in ("model_type", "dict_type"):
+        message = "expected a section of settings"
+    elif kind == "tuple_type":
+        message = "expected a list"
+    return f"{name}: {message.replace('Input should be', 'expected')}{came}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The settings in the section at `path`; a number in it is an entry of a list."""
+    for part in path:
+        if not part.isdigit() and (section := _section(model, part)) is not None:
+            model = section
+    return list(model.model_fields)
+
+
+def _paths(model: type[BaseModel]) -> list[str]:
+    """Every setting of every section, dotted."""
+    sections = {name: _section(model, name) for name in model.model_fields}
+    return [f"{name}.{key}" for name, section in sections.items() if section for key in section.model_fields]
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The settings that a field holds, or its list's entries hold."""
+    annotation = model.model_fields[name].annotation
+    options = [annotation, *get_args(annotation)]
+    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)

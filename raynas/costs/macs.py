@@ -1,0 +1,27 @@
+"""Multiply-accumulates of the stand-alone network for one image: its convolutions and matrix products.
+
+A bias, a BatchNorm, a pooling and a sum of two paths count nothing (so does torch's own FLOP counter). Published
+tables that count a linear layer's bias are higher by the number of classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from raynas.architecture import Architecture
+from raynas.costs._additive import additive
+from raynas.supernet import Subnet, Supernet
+
+
+def macs(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[[Architecture], float]:
+    """A function that says how many MACs (one multiply and one add; 2 FLOPs) an architecture's subnet takes."""
+    device = next(supernet.parameters()).device
+    image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)  # on "meta", shapes alone take several times as long
+
+    def count(subnet: Subnet) -> int:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            subnet.eval()(image_NCHW)
+        return int(counter.get_total_flops()) // 2
+
+    return additive(supernet, count)

@@ -1,0 +1,34 @@
+"""Setting a process up for its share of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+
+import torch
+
+from raynas.errors import UserError
+
+
+def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
+    """Use what the actor was granted: its number of threads, and its GPU if it asked for one.
+
+    Raises UserError if a GPU was granted and torch has none. Ray starts every worker with one OpenMP thread. Denormals
+    are flushed, since dead paths of a deep supernet make so many of them that a step takes several times as long.
+    """
+    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_flush_denormal(True)
+    if gpus > 0 and not torch.cuda.is_available():
+        raise UserError(
+            f"{gpus:g} GPUs were granted, but torch sees none on {platform.node()}; install a torch with CUDA there, "
+            "or set the gpus_per_... settings to 0."
+        )
+    return torch.device("cuda" if gpus > 0 else "cpu")
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """bfloat16 where the hardware multiplies it faster (CUDA from Ampere on); elsewhere full precision."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        # older torch gives a cast that was cached without gradients to a pass with them: PARSEC has both in a step
+        return torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
+    return contextlib.nullcontext()

@@ -1,0 +1,1 @@
+"""Everything that runs on Ray: shards, the evaluator pool, the population, the selector, retraining."""

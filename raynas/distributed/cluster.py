@@ -1,0 +1,178 @@
+"""Connecting to Ray, and refusing what cannot fit before anything starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from raynas.config import Config
+from raynas.errors import UserError
+from raynas.plan import Plan
+
+Bundle = dict[str, float]
+
+DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
+"""What a call to an actor raises when its process is killed: the second, when Ray did so for want of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The least that a stage needs at once: bundles, each of which must fit on one node."""
+
+    stage: str
+    bundles: tuple[Bundle, ...]
+    arithmetic: str
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at `address`, the one named by RAY_ADDRESS, or start one on this machine."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables; raynas shows the progress
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # TensorBoard is asked for explicitly
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the run, not only the stage
+    meant = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        _knock(meant)
+        ray.init(
+            address=meant,
+            namespace=f"raynas-{uuid.uuid4().hex}",  # a driver that was killed may still hold its names for seconds
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({"include_dashboard": False} if meant == "local" else {}),
+        )
+    except (OSError, ValueError, OverflowError) as fault:
+        if meant == "local":
+            raise
+        raise UserError(
+            f"cannot reach a Ray cluster at {meant}: {str(fault).splitlines()[0]}; "
+            "start one with `ray start --head`, or leave --address out to run on this machine."
+        ) from None
+
+
+def bundle(cpus: float, gpus: float = 0.0) -> Bundle:
+    """What one actor or trial asks for."""
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def demands(plan: Plan) -> list[Demand]:
+    """The least that each stage of a run needs at once."""
+    config = plan.config
+    found = []
+    for supernet in plan.supernets:
+        training = supernet.training
+        one = bundle(training.cpus_per_replica, training.gpus_per_replica)
+        found.append(
+            Demand(
+                f"training supernet {supernet.label}",
+                (one,) * training.replicas,
+                f"{training.replicas} replicas x {_words(one)}; lower training.replicas or training.cpus_per_replica",
+            )
+        )
+    evaluation, search = config.evaluation, config.search
+    worker, member = bundle(evaluation.cpus_per_worker, evaluation.gpus_per_worker), bundle(search.cpus_per_member)
+    workers = evaluation.workers or 1
+    found.append(
+        Demand(
+            "the population",
+            (worker,) * workers + (member,),
+            f"{workers} evaluation workers x {_words(worker)} + at least one of {len(plan.members)} members x "
+            f"{_words(member)}; lower evaluation.workers, evaluation.cpus_per_worker or search.cpus_per_member",
+        )
+    )
+    trial = bundle(config.retraining.cpus_per_trial, config.retraining.gpus_per_trial)
+    found.append(Demand("retraining", (trial,), f"1 trial x {_words(trial)}; lower retraining.cpus_per_trial"))
+    return found
+
+
+def require(plan: Plan) -> None:
+    """Wait up to cluster.wait_s for room for every stage; raises UserError with the arithmetic where there is none."""
+    deadline = time.monotonic() + plan.config.cluster.wait_s
+    asked: Demand | None = None
+    try:
+        while lacking := next((one for one in demands(plan) if not fits(one.bundles, _nodes())), None):
+            if time.monotonic() >= deadline:
+                raise UserError(
+                    f"{lacking.stage} needs {_words(_total(lacking.bundles))} ({lacking.arithmetic}), but the cluster "
+                    f"has {_words(_total(_nodes()))} on {len(_nodes())} node(s); or add nodes, or set cluster.wait_s "
+                    "for a cluster that grows."
+                )
+            if lacking != asked:  # a request replaces the one before
+                request_resources(bundles=list(lacking.bundles))
+                asked = lacking
+            time.sleep(1.0)
+    finally:
+        if asked is not None:
+            request_resources(bundles=[])  # a request that stands would keep the cluster from shrinking again
+
+
+def fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
+    """Whether the bundles can be placed on the nodes, the largest first, each on the first node with room."""
+    free = [dict(node) for node in nodes]
+    for wanted in sorted(bundles, key=lambda one: (one.get("GPU", 0), one["CPU"]), reverse=True):
+        place = next((node for node in free if all(node.get(key, 0) >= much for key, much in wanted.items())), None)
+        if place is None:
+            return False
+        for key, much in wanted.items():
+            place[key] -= much
+    return True
+
+
+def evaluation_workers(config: Config) -> int:
+    """How many evaluator actors to start: as configured, or one for every slot that the members leave.
+
+    The members are left a CPU, or what they need if that is less. More evaluators than candidates that can be asked
+    for at once would be idle.
+    """
+    if config.evaluation.workers is not None:
+        return config.evaluation.workers
+    one = bundle(config.evaluation.cpus_per_worker, config.evaluation.gpus_per_worker)
+    members, search = len(config.members), config.search
+    left = max(search.cpus_per_member, min(1.0, members * search.cpus_per_member))
+    nodes = _nodes()
+    lost = (
+        _slots(node, one) - _slots({**node, "CPU": node["CPU"] - left}, one) for node in nodes if node["CPU"] >= left
+    )
+    slots = sum(_slots(node, one) for node in nodes) - min(lost, default=0)
+    return max(1, min(slots, members * search.batch_size))
+
+
+def cause(fault: BaseException) -> BaseException:
+    """What was really raised in an actor or a task, without Ray's wrapping."""
+    return fault.cause if isinstance(fault, ray.exceptions.RayTaskError) else fault
+
+
+def _nodes() -> list[Bundle]:
+    return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]]
+
+
+def _total(bundles: Sequence[Bundle]) -> Bundle:
+    return {key: sum(one.get(key, 0.0) for one in bundles) for key in ("CPU", "GPU")}
+
+
+def _words(one: Bundle) -> str:
+    return " and ".join(f"{much:g} {key}{'s' if much != 1 else ''}" for key, much in one.items() if much) or "nothing"
+
+
+def _slots(node: Bundle, one: Bundle) -> int:
+    """How many such bundles a node has room for."""
+    return min(int(node.get(key, 0.0) / much + 1e-9) for key, much in one.items())
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nothing listens at host:port, which Ray itself would try to reach for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+Progress = Callable[[str, float, dict[str, float]], None]
+"""Told the name of a task, how far it is, and facts to show."""

@@ -1,0 +1,228 @@
+"""The evaluator pool: actors that hold published supernets and score architectures for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from raynas import device as devices
+from raynas.architecture import Architecture
+from raynas.checkpoint import load_weights
+from raynas.config import Config
+from raynas.data import Dataset, split
+from raynas.distributed.cluster import DEATHS, bundle
+from raynas.evaluation import SCORES, Evaluation
+from raynas.plan import build_supernet, load_space
+from raynas.storage import Folder
+from raynas.supernet_evaluator import Costs, SupernetEvaluator
+
+CHUNK = 8
+"""Architectures a call to a worker: enough to hide the call, few enough to keep every worker busy."""
+PATIENCE_S = 20.0
+"""So long places for all workers are waited for before fewer are asked for."""
+MOST_DEATHS = 3
+"""A candidate that was alone at the death of so many workers is the reason for it, and has failed."""
+
+
+class EvaluatorWorker:
+    """Scores architectures; keeps the supernets that it was handed. A plain class, made remote by the pool.
+
+    data: the pickled reference of the dataset's arrays.
+    """
+
+    def __init__(self, config: Config, data: bytes) -> None:
+        self.config = config
+        self.data = data
+        self.evaluators: dict[str, SupernetEvaluator] = {}
+
+    def evaluate(
+        self,
+        supernet: str,
+        weights: Sequence[ray.ObjectRef],
+        architectures: Sequence[Architecture],
+        costs: Mapping[Architecture, tuple[float, ...]],
+    ) -> list[Evaluation]:
+        """Score canonical architectures with a supernet, whose weights are fetched on first use.
+
+        costs: those known already; a cost that is measured, as latency, then is the same for every supernet.
+        """
+        if supernet not in self.evaluators:
+            self.evaluators[supernet] = self._load(ray.get(weights[0]))
+        evaluator = self.evaluators[supernet]
+        evaluator.costs.known.update(costs)
+        return list(evaluator.evaluate(architectures))
+
+    def _load(self, weights: Mapping[str, NDArray[Any]]) -> SupernetEvaluator:
+        config, settings = self.config, self.config.evaluation
+        device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
+        dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
+        supernet = build_supernet(config, dataset, seed=config.seed)
+        # copied: the arrays are the object store's own memory
+        supernet.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+        return SupernetEvaluator(
+            supernet=supernet,
+            canonicalise=load_space(config.space.name).canonicalise,
+            split=split(dataset, config.data.validation_fraction, config.seed),
+            data=config.data,
+            settings=settings,
+            costs=Costs(settings.costs, config.constraints, supernet, dataset.image_shape_CHW),
+            seed=config.seed,
+            device=device,
+        )
+
+
+class EvaluatorPool:
+    """Hands candidates to workers, remembers every score by canonical form, and outlives the death of workers.
+
+    An asynchronous actor: many members wait in `evaluate` at once. Nothing in it is lost with it, since a score can
+    be computed again and comes out the same.
+
+    data: the pickled reference of the dataset's arrays. An actor that restarts is made of its arguments again, and a
+        reference among them might be gone by then; a pickled one keeps the object for as long as the driver lives.
+    places: the driver's, a bundle for each worker. They stay reserved when a worker or the pool dies: a member that
+        waits for its turn could else take the CPU, and then wait for ever for an evaluator that has none.
+    """
+
+    def __init__(self, config: Config, data: bytes, run: Folder, places: PlacementGroup) -> None:
+        self.config = config
+        self.data = data
+        self.run = run
+        self.places = places
+        self.canonicalise = load_space(config.space.name).canonicalise
+        self.weights: dict[str, list[ray.ObjectRef]] = {}
+        self.scores: dict[tuple[str, Architecture], asyncio.Future[Evaluation]] = {}
+        self.costs: dict[Architecture, tuple[float, ...]] = {}
+        self.scored = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.idle: asyncio.Queue[Any] = asyncio.Queue()
+        for _ in range(places.bundle_count):
+            self.idle.put_nowait(self._hire())
+
+    async def evaluate(self, supernet: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
+        canonical = [self.canonicalise(architecture) for architecture in architectures]
+        missing = [one for one in dict.fromkeys(canonical) if (supernet, one) not in self.scores]
+        for one in missing:
+            self.scores[supernet, one] = asyncio.get_running_loop().create_future()
+        size = min(CHUNK, math.ceil(len(missing) / self.places.bundle_count)) or 1
+        for first in range(0, len(missing), size):
+            self._begin(self._score(supernet, missing[first : first + size]))
+        # shielded: an asker that dies takes nothing from the others who wait for the same network
+        found = await asyncio.gather(*(asyncio.shield(self.scores[supernet, one]) for one in canonical))
+        return [
+            Evaluation(architecture, evaluation.objectives, evaluation.failure)
+            for architecture, evaluation in zip(architectures, found, strict=True)
+        ]
+
+    async def remember(self, supernet: str, evaluations: Iterable[Evaluation]) -> None:
+        """Take up scores of an earlier attempt at this run, so that they are not computed again."""
+        for evaluation in evaluations:
+            self._settle(supernet, self.canonicalise(evaluation.architecture), evaluation)
+
+    async def counts(self) -> dict[str, int]:
+        """How many networks were scored in this attempt, and how many scores are known."""
+        return {"scored": self.scored, "known": len(self.scores)}
+
+    def _hire(self) -> Any:
+        """A new worker, in a place that is free or becomes free when the one that held it is gone."""
+        settings = self.config.evaluation
+        actor = ray.remote(EvaluatorWorker).options(
+            num_cpus=settings.cpus_per_worker,
+            num_gpus=settings.gpus_per_worker,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self.places),
+        )
+        return actor.remote(self.config, self.data)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start work that belongs to nobody: it goes on when the one who asked first is gone."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _score(self, supernet: str, architectures: Sequence[Architecture], deaths: int = 0) -> None:
+        worker = await self.idle.get()
+        try:
+            known = {one: self.costs[one] for one in architectures if one in self.costs}
+            evaluations = await worker.evaluate.remote(supernet, self._weights(supernet), architectures, known)
+        except DEATHS as fault:
+            death = str(fault).splitlines()[0]
+            ray.kill(worker)  # one that only could not be reached would keep its place
+            worker = self._hire()
+        except Exception as fault:
+            for one in architectures:  # the askers are told; the next to ask tries again
+                self.scores.pop((supernet, one)).set_exception(fault)
+            return
+        else:
+            self.scored += len(evaluations)
+            for one, evaluation in zip(architectures, evaluations, strict=True):
+                self._settle(supernet, one, evaluation)
+            return
+        finally:
+            self.idle.put_nowait(worker)
+        if len(architectures) > 1:  # one of them may be the reason: find out which
+            for one in architectures:
+                self._begin(self._score(supernet, [one]))
+        elif deaths + 1 < MOST_DEATHS:
+            self._begin(self._score(supernet, architectures, deaths + 1))
+        else:
+            reason = f"killed its evaluator {MOST_DEATHS} times: {death}"
+            self._settle(supernet, architectures[0], Evaluation(architectures[0], (), reason))
+
+    def _settle(self, supernet: str, architecture: Architecture, evaluation: Evaluation) -> None:
+        future = self.scores.setdefault((supernet, architecture), asyncio.get_running_loop().create_future())
+        if not future.done():
+            future.set_result(evaluation)
+        if evaluation.objectives:
+            self.costs.setdefault(architecture, evaluation.objectives[len(SCORES) :])
+
+    def _weights(self, supernet: str) -> list[ray.ObjectRef]:
+        """The published weights as one object of numpy arrays: a node holds one copy, whatever its workers."""
+        if supernet not in self.weights:
+            loaded = load_weights(self.run, f"supernets/{supernet}/weights.safetensors")
+            self.weights[supernet] = [ray.put({name: value.numpy() for name, value in loaded.items()})]
+        return self.weights[supernet]
+
+
+@contextlib.contextmanager
+def evaluator_pool(config: Config, data: ray.ObjectRef, run: Folder, workers: int) -> Iterator[Any]:
+    """The pool's actor, once its workers have their places; they are given back at the end.
+
+    Ctrl-C gives nothing back: all ends with the driver, and members that still ask need not hear of a killed pool.
+    """
+    places = _reserve(config, workers)
+    actor = ray.remote(EvaluatorPool).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000)
+    pool = actor.remote(config, ray.cloudpickle.dumps(data), run, places)
+
+    def close() -> None:
+        ray.kill(pool)
+        remove_placement_group(places)
+
+    try:
+        yield pool
+    except Exception:
+        close()
+        raise
+    close()
+
+
+def _reserve(config: Config, workers: int) -> PlacementGroup:
+    """Places for so many workers; for fewer while others hold part of the cluster, unless the number is configured."""
+    settings = config.evaluation
+    while True:
+        places = placement_group(
+            [bundle(settings.cpus_per_worker, settings.gpus_per_worker)] * workers, strategy="PACK"
+        )
+        if settings.workers is not None or workers == 1 or places.wait(PATIENCE_S):
+            ray.get(places.ready())
+            return places
+        remove_placement_group(places)
+        workers //= 2

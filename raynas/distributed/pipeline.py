@@ -1,0 +1,157 @@
+"""The whole run, stage after stage: each reads the files of the stage before and writes its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from raynas.architecture import Architecture, encode
+from raynas.config import Config
+from raynas.data import load, split
+from raynas.distributed import cluster
+from raynas.distributed.evaluator_pool import evaluator_pool
+from raynas.distributed.population import MEMBERS, run_population
+from raynas.distributed.retraining_trials import retrain, trials
+from raynas.distributed.selector_actor import merits, start_selector
+from raynas.distributed.shards import train_supernets
+from raynas.errors import UserError
+from raynas.evaluation import SCORES
+from raynas.feasibility import check_constraints
+from raynas.gap import measure_gap
+from raynas.members import load_member
+from raynas.plan import Plan, make_plan
+from raynas.progress import Progress
+from raynas.run import same_data
+from raynas.search import read_evaluations
+from raynas.selector import consensus
+from raynas.storage import Folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage works with."""
+
+    plan: Plan
+    folder: Folder
+    arrays: dict[str, NDArray[Any]]
+    progress: Progress
+
+    @contextlib.contextmanager
+    def stage(self, name: str, tasks: dict[str, float], unit: str) -> Iterator[None]:
+        """Show a stage's progress, and add its seconds to `timings.json` however it ends."""
+        self.progress.begin(name, tasks, unit=unit)
+        stopped = True
+        try:
+            yield
+            stopped = False
+        finally:
+            self.progress.finish(stopped=stopped)
+            timings = self.folder.read_json("timings.json") if self.folder.exists("timings.json") else []
+            timings.append({"stage": name, "seconds": self.progress.seconds[name]})
+            self.folder.write_json("timings.json", timings)
+
+    @property
+    def report(self) -> cluster.Progress:
+        """Tells the progress of a task; Tune pickles what it is given, so this holds nothing of the run's images."""
+        return functools.partial(_tell, self.progress)
+
+
+def _tell(progress: Progress, task: str, done: float, facts: dict[str, float]) -> None:
+    progress.update(task, done=done, facts=facts)
+
+
+def start(config: Config, folder: Folder, address: str | None, progress: Progress) -> Run:
+    """Check everything that can be checked before anything starts, and connect to Ray."""
+    progress.begin("start", {}, unit="")
+    plan = make_plan(config)
+    dataset = load(config.data.name, resolution=config.data.resolution)
+    split(dataset, config.data.validation_fraction, config.seed)
+    check_constraints(config, plan.space, dataset)
+    same_data(folder, dataset.fingerprint)
+    cluster.connect(address)
+    cluster.require(plan)
+    progress.finish()
+    return Run(plan, folder, dataset.to_numpy(), progress)
+
+
+def train(run: Run) -> None:
+    """Train every supernet of the plan on shards; writes `supernets/<id>/`."""
+    steps = {one.label: float(one.training.steps) for one in run.plan.supernets}
+    with run.stage("supernets", steps, "steps"):
+        train_supernets(run.plan, run.arrays, run.folder, run.report)
+
+
+def select(run: Run) -> None:
+    """Let the population search and the selector rank; writes `evaluations/`, `ranking.parquet`, `agreement.json`."""
+    if run.folder.exists("ranking.parquet") and run.folder.exists("agreement.json"):
+        return
+    config = run.plan.config
+    with _pool(run, config) as pool:
+        for member in run.plan.members:
+            name = f"evaluations/{member.name}.parquet"
+            if run.folder.exists(name):
+                rows = run.folder.read_table(name).to_pylist()
+                known = read_evaluations(rows, (*SCORES, *config.evaluation.costs))
+                ray.get(pool.remember.remote(member.supernet, known))
+        selector = start_selector(run.plan, run.folder)
+        with run.stage(
+            "population", {one.name: float(config.search.evaluations) for one in run.plan.members}, "evaluations"
+        ):
+            run_population(run.plan, run.folder, pool, selector, run.report)
+        for name, end in run.folder.read_json(MEMBERS).items():
+            if end["state"] == "failed":
+                run.progress.note(f"member {name} failed: {end['failure']}")
+        with run.stage("ranking", {"leaders": 1.0}, "rankings"):
+            ranking = ray.get(selector.select.remote(pool))
+            run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
+            run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
+            run.report("leaders", 1.0, {"architectures": float(len(ranking.architectures))})
+        ray.kill(selector)
+
+
+def stand_alone(run: Run) -> None:
+    """Train finalists and calibration architectures from scratch, and measure the gap; writes `gap.json`."""
+    epochs = float(run.plan.config.retraining.epochs)
+    with run.stage("retraining", dict.fromkeys(trials(run.folder), epochs), "epochs"):
+        retrain(run.plan, run.arrays, run.folder, run.report)
+    with run.stage("gap", {}, ""):
+        measure_gap(run.folder)
+
+
+def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
+    """What every supernet and their consensus say of any architectures, limits or not; higher is better in all."""
+    config = run.plan.config.model_copy(update={"constraints": {}})
+    plan = replace(run.plan, config=config)
+    with _pool(run, config) as pool:
+        selector = start_selector(plan, run.folder)
+        with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
+            evaluations = ray.get(selector.score.remote(pool, list(architectures)))
+            run.report("architectures", float(len(architectures)), {})
+    scores = merits(evaluations, SCORES.index(config.evaluation.score))
+    if not scores:
+        raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
+    aggregator = load_member("raynas.aggregators", config.selector.aggregator)
+    networks = [plan.space.canonicalise(one) for one in architectures]
+    return pa.table(
+        {
+            "architecture": [encode(one) for one in architectures],
+            "name": [plan.space.print(one) for one in architectures],
+            **scores,
+            "consensus": consensus(networks, np.array(list(scores.values()), dtype=np.float64), aggregator),
+        }
+    )
+
+
+def _pool(run: Run, config: Config) -> contextlib.AbstractContextManager[Any]:
+    trained = [run.folder.exists(f"supernets/{one.id}/state.json") for one in run.plan.supernets]
+    if not all(trained):
+        raise UserError(f"{run.folder.location} has supernets that are not trained; run `raynas train` on it first.")
+    return evaluator_pool(config, ray.put(run.arrays), run.folder, cluster.evaluation_workers(config))

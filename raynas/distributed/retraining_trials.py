@@ -1,0 +1,115 @@
+"""Finalists and calibration architectures trained from scratch, one Tune trial each.
+
+The trials run to their end: a scheduler that stops the weaker ones early would cut off the very accuracies that the
+ranking is measured against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray import tune
+
+from raynas import device as devices
+from raynas import seeds
+from raynas.architecture import decode
+from raynas.checkpoint import load_state, save_state, save_weights
+from raynas.data import Dataset, split
+from raynas.distributed.cluster import Progress, bundle
+from raynas.distributed.population import run_trials
+from raynas.members import load_member
+from raynas.plan import Plan, build_supernet
+from raynas.retraining import StandAloneTraining
+from raynas.storage import Folder
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def trials(run: Folder) -> dict[str, dict[str, Any]]:
+    """What is to be trained from scratch: the ranking's row by folder, e.g. `finalists/1`."""
+    rows = run.read_table("ranking.parquet").to_pylist()
+    return {
+        f"{'finalists' if row['finalist'] else 'calibration'}/{row['rank']}": row
+        for row in rows
+        if row["finalist"] or row["calibration"]
+    }
+
+
+def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress) -> None:
+    """Train from scratch what the ranking names and the folder does not hold yet."""
+    missing = [place for place in trials(run) if not run.exists(f"{place}/result.json")]
+    if not missing:
+        return
+    settings = plan.config.retraining
+    trainable = tune.with_resources(
+        tune.with_parameters(_retraining_trial, plan=plan, run=run, data=[ray.put(arrays)]),
+        tune.PlacementGroupFactory([bundle(settings.cpus_per_trial, settings.gpus_per_trial)]),
+    )
+    results = run_trials(trainable, {"place": tune.grid_search(missing)}, run, "retraining", _Report(report))
+    for result in results:
+        if result.error:
+            raise result.error
+
+
+def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: list[Any]) -> None:
+    place = config["place"]
+    row, folder = trials(run)[place], run / place
+    settings = plan.config.retraining
+    device = devices.prepare(settings.cpus_per_trial, settings.gpus_per_trial)
+    dataset = Dataset.from_numpy(ray.get(data[0]))
+    architecture = decode(row["architecture"])
+    seed = seeds.integer(plan.config.seed, "stand-alone", row["architecture"])
+    supernet = build_supernet(plan.config, dataset, seed=seed)
+    training = StandAloneTraining(
+        supernet.subnet(architecture),
+        split(dataset, plan.config.data.validation_fraction, plan.config.seed),
+        settings=settings,
+        data=plan.config.data,
+        seed=seed,
+        device=device,
+    )
+    role = "finalist" if row["finalist"] else "calibration"
+    known = {"architecture": row["architecture"], "name": row["name"], "rank": row["rank"], "role": role}
+    folder.write_json("architecture.json", known)
+    if folder.exists(CHECKPOINT):
+        training.load_state_dict(load_state(folder, CHECKPOINT))
+    for point in training.epochs():
+        save_state(folder, CHECKPOINT, training.state_dict())
+        tune.report(point)
+    last = training.curves[-1]
+    failure = None if math.isfinite(last["train_loss"]) else f"the loss is {last['train_loss']}"
+    latency = load_member("raynas.costs", "latency_ms")(supernet.to(device), dataset.image_shape_CHW)
+    folder.write_table("curves.parquet", pa.Table.from_pylist(training.curves))
+    save_weights(folder, "weights.safetensors", training.network.state_dict())
+    folder.write_json(
+        "result.json",
+        {
+            **known,
+            **{cost: row[cost] for cost in plan.config.evaluation.costs},
+            "latency_ms": latency(architecture),
+            "validation_error": None if failure else last["validation_error"],
+            "test_error": training.error(training.test) if role == "finalist" and not failure else None,
+            "epochs": training.epoch,
+            "seconds": sum(point["seconds"] for point in training.curves),
+            "failure": failure,
+        },
+    )
+
+
+class _Report(tune.Callback):
+    """Tells the progress of each trial."""
+
+    def __init__(self, report: Progress) -> None:
+        self.report = report
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Called by Tune after each epoch of a trial."""
+        accuracy = 1 - result["validation_error"]
+        self.report(trial.config["place"], result["epoch"], {"accuracy": accuracy})

@@ -1,0 +1,186 @@
+"""Shards: groups of actors that train supernets, one replica each, and survive the death of any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from raynas import device as devices
+from raynas.checkpoint import load_state, save_state, save_weights
+from raynas.config import Config
+from raynas.data import Dataset, split
+from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
+from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space
+from raynas.replica_group import ReplicaGroup
+from raynas.storage import Folder
+from raynas.trainer import Trainer
+from raynas.training_rule import DivergenceError
+
+CHECKPOINT = "checkpoint.safetensors"
+IN_FLIGHT = 2
+"""Calls queued at each replica, so that none waits for the driver between two points of the curve."""
+MOST_DEATHS = 5
+"""After so many deaths without progress a shard is given up."""
+
+
+class Replica:
+    """One data-parallel worker of a shard; a plain class, made remote by `train_supernet`."""
+
+    def __init__(self, plan: SupernetPlan, config: Config, arrays: Mapping[str, Any], folder: Folder) -> None:
+        self.plan = plan
+        self.config = config
+        self.arrays = arrays
+        self.folder = folder
+
+    def address(self) -> tuple[str, int]:
+        """Where the group's store may listen: this node's address and a free port."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def join(self, rank: int, world: int, address: str, port: int) -> int:
+        """Become a replica of the group and go on from the newest checkpoint; returns the step it stands at."""
+        training = self.plan.training
+        device = devices.prepare(training.cpus_per_replica, training.gpus_per_replica)
+        dataset = Dataset.from_numpy(self.arrays)
+        self.trainer = Trainer(
+            supernet=build_supernet(self.config, dataset, seed=self.plan.seed),
+            rule=build_rule(self.plan, load_space(self.config.space.name)),
+            split=split(dataset, self.config.data.validation_fraction, self.config.seed),
+            training=training,
+            data=self.config.data,
+            seed=self.plan.seed,
+            device=device,
+            group=ReplicaGroup.join(rank=rank, world=world, address=address, port=port, device=device),
+        )
+        if self.folder.exists(CHECKPOINT):
+            self.trainer.load_state_dict(load_state(self.folder, CHECKPOINT))
+        self.saved = time.monotonic()
+        return self.trainer.step
+
+    def advance(self) -> dict[str, float] | None:
+        """Train up to the next point of the curve; None when there is nothing left to train."""
+        if self.trainer.step >= self.plan.training.steps:
+            return None
+        point = self.trainer.advance()
+        due = time.monotonic() - self.saved >= self.plan.training.checkpoint_every_s
+        if due and self.trainer.group.rank == 0:
+            save_state(self.folder, CHECKPOINT, self.trainer.state_dict())
+            self.saved = time.monotonic()
+        return point
+
+    def publish(self) -> dict[str, Any]:
+        """Write the trained weights and curves; returns what the supernet's state.json says of them."""
+        save_weights(self.folder, "weights.safetensors", self.trainer.supernet.state_dict())
+        curves = self.trainer.curves
+        columns = {name: [point.get(name) for point in curves] for name in curves[0]}
+        self.folder.write_table("curves.parquet", pa.table(columns))
+        seconds = sum(point["seconds"] for point in curves)
+        return {
+            "probabilities": [p.tolist() for p in self.trainer.rule.probabilities()],
+            "images_per_s": self.plan.training.steps * self.plan.training.batch_size / seconds,
+        }
+
+
+def train_supernets(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress) -> None:
+    """Train every supernet of a plan that the folder does not hold yet, as many at a time as there is room for."""
+    missing = [supernet for supernet in plan.supernets if not run.exists(f"supernets/{supernet.id}/state.json")]
+    data = ray.put(arrays)
+
+    async def train() -> None:
+        await asyncio.gather(*(train_supernet(one, plan.config, data, run, report) for one in missing))
+
+    asyncio.run(train())
+
+
+async def train_supernet(
+    plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, report: Progress
+) -> None:
+    """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed."""
+    folder = run / f"supernets/{plan.id}"
+    one = bundle(plan.training.cpus_per_replica, plan.training.gpus_per_replica)
+    group = placement_group([one] * plan.training.replicas, strategy="PACK")
+    state: dict[str, Any] = {
+        "id": plan.id,
+        "label": plan.label,
+        "rule": plan.rule,
+        "seed": plan.seed,
+        "steps": plan.training.steps,
+        "settings": {**plan.training.model_dump(), **plan.rule_settings},
+        "failure": None,
+        "probabilities": None,
+        "images_per_s": None,
+    }
+    try:
+        await group.ready()
+        state |= await _train(plan, config, data, folder, group, report)
+    except (ray.exceptions.RayTaskError, DivergenceError) as fault:
+        if not isinstance(reason := cause(fault), DivergenceError):
+            raise
+        state["failure"] = f"diverged: {reason}; lower the learning rate of this supernet's training"
+    finally:
+        remove_placement_group(group)
+    folder.write_json("state.json", state)
+
+
+async def _train(
+    plan: SupernetPlan, config: Config, data: ray.ObjectRef, folder: Folder, group: PlacementGroup, report: Progress
+) -> dict[str, Any]:
+    """Train to the end through any number of deaths, each answered by a new group from the newest checkpoint."""
+    deaths, furthest = 0, -1
+    while True:
+        replicas = _start(plan, config, data, folder, group)
+        try:
+            return await _run(plan, replicas, report)
+        except (*DEATHS, ray.exceptions.RayTaskError) as fault:
+            if not _is_death(fault, plan.training.replicas):
+                raise
+            step = 0
+            if folder.exists(CHECKPOINT):
+                step = int(load_state(folder, CHECKPOINT)["step"])
+            deaths = deaths + 1 if step <= furthest else 1
+            furthest = max(furthest, step)
+            if deaths > MOST_DEATHS:
+                raise
+        finally:
+            for replica in replicas:
+                ray.kill(replica)
+
+
+def _start(plan: SupernetPlan, config: Config, data: ray.ObjectRef, folder: Folder, group: PlacementGroup) -> list[Any]:
+    actor = ray.remote(Replica).options(
+        num_cpus=plan.training.cpus_per_replica,
+        num_gpus=plan.training.gpus_per_replica,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(group),
+    )
+    return [actor.remote(plan, config, data, folder) for _ in range(plan.training.replicas)]
+
+
+async def _run(plan: SupernetPlan, replicas: list[Any], report: Progress) -> dict[str, Any]:
+    address, port = await replicas[0].address.remote()
+    joins = [one.join.remote(rank, len(replicas), address, port) for rank, one in enumerate(replicas)]
+    for step in await asyncio.gather(*joins):
+        report(plan.label, step, {})
+    queue = deque([[one.advance.remote() for one in replicas] for _ in range(IN_FLIGHT)])
+    while True:
+        point, *_ = await asyncio.gather(*queue.popleft())  # raises the first failure of any replica
+        if point is None:
+            return await replicas[0].publish.remote()  # type: ignore[no-any-return]
+        report(plan.label, point["step"], {"loss": point["loss"], "images/s": point["images_per_s"]})
+        queue.append([one.advance.remote() for one in replicas])
+
+
+def _is_death(fault: Exception, replicas: int) -> bool:
+    """Whether a replica died, or lost a partner in the middle of a sum, which torch tells as a RuntimeError."""
+    lost_partner = replicas > 1 and isinstance(cause(fault), RuntimeError)
+    return isinstance(fault, DEATHS) or lost_partner

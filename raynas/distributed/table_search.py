@@ -1,0 +1,184 @@
+"""Searching a ground-truth table instead of supernets: many seeds of every member, on Ray where that pays."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from raynas import seeds
+from raynas.architecture import encode
+from raynas.config import Config, TableSettings, content_hash
+from raynas.distributed.cluster import connect
+from raynas.errors import UserError
+from raynas.members import load_member
+from raynas.plan import MemberPlan, build_strategy, make_plan
+from raynas.progress import Progress
+from raynas.run import begin_run, open_run, same_data, settings_of
+from raynas.storage import Folder
+from raynas.strategy import Strategy
+from raynas.table_evaluator import SEARCH_SCHEMA, TableEvaluator, search_table
+
+FILE = "table_search.parquet"
+STARTING_RAY_PAYS_S = 60.0
+"""What one process can do in less is done without Ray, which takes long to start beside that."""
+PACE_IS_KNOWN_S = 2.0
+SAVE_EVERY_S = 10.0
+
+Parts = dict[tuple[str, int], pa.Table]
+"""The rows of each search, by member and seed."""
+
+
+def search_tables(
+    config: Config, path: str, repeats: int, storage: str, name: str | None, address: str | None
+) -> tuple[str, Table]:
+    """Run every member `repeats` times against the table; writes `table_search.parquet`.
+
+    Returns the file's path, and a table of the mean and spread of what was found. What the file holds already is kept
+    and not searched again, so more repeats can be added. A member that minimises several objectives minimises minus
+    the reward and the cost, if `[table]` names one; every other only minus the reward. A member whose strategy needs
+    what a training rule learnt is left out: a table has no supernet to learn with. Raises UserError for constraints,
+    which a table cannot check.
+    """
+    if config.constraints:
+        raise UserError("a table search cannot keep [constraints]: no network is built in it; leave them out.")
+    plan = make_plan(config)
+    members = [one for one in plan.members if not _learns(one)]
+    if not members:
+        raise UserError("no member can search a table: all learn from a supernet; add --method random_search.")
+    table = TableEvaluator(plan.space, path, config.table or TableSettings())
+    run = open_run(config, storage, name or f"table-{Path(path).stem}-{content_hash(settings_of(config))}")
+    same_data(run, content_hash([list(map(encode, table.row)), table.reward_A, table.report_A, table.cost_A]))
+    begin_run(run, config)
+    parts = _read(run)
+    with Progress(Console()) as progress:
+        for line in _remarks(table, plan.members, members):
+            progress.note(line)
+        jobs = [(one, seed) for seed in range(repeats) for one in members if (one.name, seed) not in parts]
+        task = f"{len(members)} members"
+        progress.begin("table search", {task: len(parts) + len(jobs)}, unit="searches")
+        progress.update(task, done=len(parts))
+        saved = time.monotonic()
+        try:
+            for (member, seed), rows in _results(jobs, table, config, address):
+                parts[member.name, seed] = rows
+                progress.update(task, done=len(parts))
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    _write(run, members, parts)
+                    saved = time.monotonic()
+        finally:
+            if jobs:
+                _write(run, members, parts)
+    return run.path(FILE), _summary(table, members, parts)
+
+
+def _results(
+    jobs: Sequence[tuple[MemberPlan, int]], table: TableEvaluator, config: Config, address: str | None
+) -> Iterator[tuple[tuple[MemberPlan, int], pa.Table]]:
+    """The rows of each job: one after the other in this process; on Ray if asked for, or if that would take long."""
+    began = time.monotonic()
+    for done, (member, seed) in enumerate(jobs):
+        elapsed = time.monotonic() - began
+        left_s = elapsed * (len(jobs) - done) / max(done, 1)
+        if address is not None or (elapsed > PACE_IS_KNOWN_S and left_s > STARTING_RAY_PAYS_S):
+            yield from _on_ray(jobs[done:], table, config, address)
+            return
+        yield (member, seed), _search(table, member, seed, config)
+
+
+def _on_ray(
+    jobs: Sequence[tuple[MemberPlan, int]], table: TableEvaluator, config: Config, address: str | None
+) -> Iterator[tuple[tuple[MemberPlan, int], pa.Table]]:
+    connect(address)
+    shared, task = ray.put(table), ray.remote(_search)
+    calls = {task.remote(shared, member, seed, config): (member, seed) for member, seed in jobs}
+    waiting = list(calls)
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        yield calls[done[0]], ray.get(done[0])
+
+
+def _search(table: TableEvaluator, member: MemberPlan, seed: int, config: Config) -> pa.Table:
+    def strategy(seed: int) -> Strategy:
+        own = replace(member, seed=seeds.integer(config.seed, "table", member.name, seed))
+        return build_strategy(own, table.space, ())  # type: ignore[no-any-return]
+
+    return search_table(
+        table,
+        strategy,
+        method=member.name,
+        seeds=[seed],
+        evaluations=config.search.evaluations,
+        batch_size=config.search.batch_size,
+        objectives=table.objectives if len(member.objectives) > 1 else table.objectives[:1],
+    )
+
+
+def _learns(member: MemberPlan) -> bool:
+    return "probabilities" in inspect.signature(load_member("raynas.strategies", member.strategy)).parameters
+
+
+def _remarks(table: TableEvaluator, asked: Sequence[MemberPlan], members: Sequence[MemberPlan]) -> Iterator[str]:
+    """What the user should know before the search."""
+    if learning := [one.name for one in asked if one not in members]:
+        yield f"left out: {', '.join(learning)}; they search what a supernet learnt, and a table has none"
+    several = [one.name for one in members if len(one.objectives) > 1]
+    if several and table.cost_A is None:
+        yield f"no table.cost is named, so the reward is the one objective of {', '.join(several)}"
+
+
+def _read(run: Folder) -> Parts:
+    """What the run's file holds, whose rows stand together by member and seed."""
+    if not run.exists(FILE):
+        return {}
+    found = run.read_table(FILE, SEARCH_SCHEMA.names)
+    first: dict[tuple[str, int], int] = {}
+    for row, key in enumerate(zip(found["method"].to_pylist(), found["seed"].to_pylist(), strict=True)):
+        first.setdefault(key, row)
+    ends = [*list(first.values())[1:], len(found)]
+    return {key: found.slice(row, end - row) for (key, row), end in zip(first.items(), ends, strict=True)}
+
+
+def _write(run: Folder, members: Sequence[MemberPlan], parts: Parts) -> None:
+    """By member, in the configuration's order, then by seed: whatever came first, equal searches are equal bytes."""
+    order = {member.name: place for place, member in enumerate(members)}
+    ordered = [parts[key] for key in sorted(parts, key=lambda key: (order[key[0]], key[1]))]
+    run.write_table(FILE, pa.concat_tables([SEARCH_SCHEMA.empty_table(), *ordered]))
+
+
+def _summary(table: TableEvaluator, members: Sequence[MemberPlan], parts: Mapping[tuple[str, int], pa.Table]) -> Table:
+    """What each member's searches end with: the report of the architecture with the best reward."""
+    best = np.nanmax(table.report_A)
+    summary = Table(
+        title=f"{table.settings.report} of the best by {table.settings.reward}",
+        title_justify="left",
+        title_style="bold",
+        caption=f"highest {table.settings.report} in the table: {best:,.3f}",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    summary.add_column("member", no_wrap=True, max_width=24)
+    for column in ("seeds", "evaluations", "mean", "std", "min", "max"):
+        summary.add_column(column, justify="right", no_wrap=True)
+    for member in members:
+        ends = [rows.slice(len(rows) - 1) for (name, _), rows in parts.items() if name == member.name and len(rows)]
+        if not ends:
+            summary.add_row(Text(member.name), "0", *["–"] * 5)
+            continue
+        reports = np.array([end["best_report_so_far"][0].as_py() for end in ends])
+        counts = [end["evaluation"][0].as_py() for end in ends]
+        evaluations = f"{min(counts):,}" + (f"–{max(counts):,}" if max(counts) > min(counts) else "")
+        numbers = (reports.mean(), reports.std(), reports.min(), reports.max())
+        summary.add_row(Text(member.name), f"{len(ends):,}", evaluations, *(f"{number:,.3f}" for number in numbers))
+    return summary

@@ -1,0 +1,30 @@
+"""What was measured for an architecture, and who can measure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from raynas.architecture import Architecture
+
+SCORES = ("loss", "error")
+"""What scoring with a supernet measures; an evaluation's costs follow them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The objectives of one architecture, all minimised; or, with no objectives, why it has none."""
+
+    architecture: Architecture
+    objectives: tuple[float, ...]
+    failure: str | None = None
+
+
+class Evaluator(Protocol):
+    """Local, pooled, cached, tabular or proxy: one method, and the names of what it measures."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The names of an evaluation's objectives, in their order, e.g. ("loss", "error")."""
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """One evaluation per architecture, in the order asked; a candidate that fails is an evaluation too."""

@@ -1,0 +1,86 @@
+"""Whether a space's network runs at all, and whether any architecture keeps the limits, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from raynas import seeds
+from raynas.architecture import Architecture
+from raynas.config import Config
+from raynas.data import Dataset
+from raynas.errors import UserError, raise_mistake_of_user
+from raynas.members import load_member, members
+from raynas.plan import build_supernet
+from raynas.space import SearchSpace
+from raynas.supernet import Supernet
+
+MEASURED = "latency_ms"
+"""A cost that is measured, not predicted: it is known only where the scoring happens."""
+STARTS = 8
+WEIGHTINGS = 32
+
+
+def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> None:
+    """Raises UserError for a network that does not run, and for limits that no architecture keeps.
+
+    No architecture keeps all limits if, for any weights w of sum 1, the least of sum_i w_i cost_i / limit_i is above 1.
+    The least is found by a descent over the choices, which is exact for costs that are sums over the blocks.
+    """
+    supernet = build_supernet(config, dataset, seed=config.seed)
+    _run_once(config, space, supernet, dataset)
+    limits = {name: limit for name, limit in config.constraints.items() if name != MEASURED}
+    if not limits:
+        return
+    rng = seeds.generator(config.seed, "feasibility")
+    predictors = {name: load_member("raynas.costs", name)(supernet, dataset.image_shape_CHW) for name in limits}
+    for weights in [*np.eye(len(limits)), *rng.dirichlet(np.ones(len(limits)), WEIGHTINGS)]:
+
+        def load(architecture: Architecture, weights: np.ndarray = weights) -> float:
+            shares = [predictors[name](architecture) / limit for name, limit in limits.items()]
+            return float(weights @ shares)
+
+        nearest = min((_descend(load, space, space.sample(rng)) for _ in range(STARTS)), key=load)
+        if load(nearest) > 1 + 1e-9:
+            which = [name for name, weight in zip(limits, weights, strict=True) if weight]
+            asked = " and ".join(f"constraints.{name} = {limits[name]:g}" for name in which)
+            least = " and ".join(f"{name} {predictors[name](nearest):g}" for name in which)
+            raise UserError(
+                f"{asked} {'leave' if len(which) > 1 else 'leaves'} no architecture of {space.name}: the nearest is "
+                f"{space.print(nearest)} with {least}; raise the limit, or choose smaller space.settings."
+            )
+
+
+def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: Dataset) -> None:
+    """Two images through every choice of every block, in the supernet and in the subnets, and the user's own costs."""
+    images_NCHW = dataset.train_images_NCHW[:2].float() / 255
+    expected = (len(images_NCHW), dataset.classes)
+    own_costs = [
+        load_member("raynas.costs", name)(supernet, dataset.image_shape_CHW)
+        for name in config.evaluation.costs
+        if name not in members("raynas.costs")
+    ]
+    for number in range(max(len(block.choices) for block in space.blocks)):
+        architecture = tuple(number % len(block.choices) for block in space.blocks)
+        what = f"running {space.print(architecture)} of {config.space.name} on images of {dataset.image_shape_CHW}"
+        try:
+            with torch.no_grad():
+                logits = supernet(images_NCHW, architecture), supernet.subnet(architecture)(images_NCHW)
+            shapes = {tuple(logits_NK.shape) for logits_NK in logits}
+            for cost in own_costs:
+                cost(architecture)
+        except Exception as fault:
+            raise_mistake_of_user(what, fault)
+            raise
+        if shapes != {expected}:
+            raise UserError(f"{what}: expected logits of shape {expected}, but got {shapes - {expected}}; mend it.")
+
+
+def _descend(load: Callable[[Architecture], float], space: SearchSpace, start: Architecture) -> Architecture:
+    best = start
+    for index, block in enumerate(space.blocks):
+        variants = [(*best[:index], choice, *best[index + 1 :]) for choice in range(len(block.choices))]
+        best = variants[int(np.argmin([load(one) for one in variants]))]
+    return best

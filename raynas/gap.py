@@ -1,0 +1,214 @@
+"""The optimisation gap of a run: how far its ranking agrees with stand-alone training, and whether to trust it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
+from raynas.storage import Folder
+
+FEWEST = 4  # architectures below which no correlation is told
+TRAINED = ("finalists", "calibration")  # the parts of a run's folder that hold what was trained from scratch
+NORMAL = 1.96  # standard deviations either side that hold 95 %
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One architecture that was ranked, and trained from scratch or meant to be; None where something is not known.
+
+    consensus, scores: of the ranking and of each ranker, higher is better. stand_alone_error, supernet_error: of its
+    own and of inherited weights on the same validation images, in one unit.
+    """
+
+    name: str
+    architecture: str
+    role: str
+    rank: int | None
+    consensus: float | None
+    stand_alone_error: float | None
+    parameters: float | None = None
+    supernet_error: float | None = None
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def measure(points: Sequence[Point], *, seed: int, resamples: int = 2_000) -> dict[str, Any]:
+    """The content of gap.json, all of it JSON (what is not defined is null); methods of rank_correlation throughout.
+
+    n counts the points with a consensus and a stand-alone error; `points` lists the others too. tau and rho compare the
+    consensus, each ranker, and the parameter count (more is taken for better) with stand-alone accuracy; each has a
+    bootstrap interval of 95 %. value_gap is the mean of stand-alone accuracy less supernet accuracy, and regret what
+    the first-ranked of the trained lacks to the best of them, both in the unit of the errors.
+    """
+    trained = [point for point in points if _finite(point.consensus) and _finite(point.stand_alone_error)]
+    accuracy_A = -_column([point.stand_alone_error for point in trained])
+    consensus_A = _column([point.consensus for point in trained])
+    parameters_A = _column([point.parameters for point in trained])
+    gaps_A = _column([point.supernet_error for point in trained]) + accuracy_A
+    labels = dict.fromkeys(label for point in points for label in point.scores)
+
+    def correlations(scores_A: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
+        return {
+            name: _correlation(statistic, scores_A, accuracy_A, seed, resamples)
+            for name, statistic in (("tau", kendall_tau_b), ("rho", spearman_rho))
+        }
+
+    ranking, baseline = correlations(consensus_A), correlations(parameters_A)
+    counted = ~np.isnan(parameters_A)
+    compared = (consensus_A[counted], parameters_A[counted], accuracy_A[counted])
+    lead = bootstrap_interval(_lead, *compared, seed=seed, resamples=resamples)
+    return {
+        "n": len(trained),
+        **ranking,
+        "baseline": {"parameters": baseline},
+        "rankers": {label: correlations(_column([point.scores.get(label) for point in trained])) for label in labels},
+        "value_gap": _json(float(np.mean(known_A))) if len(known_A := gaps_A[~np.isnan(gaps_A)]) else None,
+        "regret": _json(regret_at_count(consensus_A, accuracy_A, 1)),
+        "sentence": _sentence(ranking["tau"], baseline["tau"], lead, len(trained)),
+        "points": [
+            {
+                "name": point.name,
+                "architecture": point.architecture,
+                "rank": point.rank,
+                "consensus": _json(point.consensus),
+                "stand_alone_error": _json(point.stand_alone_error),
+                "parameters": _json(point.parameters),
+                "role": point.role,
+            }
+            for point in points
+        ],
+    }
+
+
+def measure_gap(run: Folder) -> dict[str, Any]:
+    """Measure the gap of a run from what was trained from scratch in its folder; writes and returns `gap.json`.
+
+    An architecture's supernet error is the mean over the members' records that hold it.
+    """
+    inherited: dict[str, list[float]] = {}
+    for name in run.names("evaluations"):
+        columns = run.read_table(f"evaluations/{name}", ("canonical", "error")).select(["canonical", "error"])
+        for row in columns.to_pylist():
+            if _finite(row["error"]):
+                inherited.setdefault(row["canonical"], []).append(row["error"])
+    points = []
+    for row in run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus")).to_pylist():
+        place = next(
+            (f"{part}/{row['rank']}" for part in TRAINED if run.exists(f"{part}/{row['rank']}/result.json")), None
+        )
+        if place is None:
+            continue
+        result = run.read_json(f"{place}/result.json", ("role", "validation_error"))
+        errors = inherited.get(row["architecture"])
+        points.append(
+            Point(
+                name=row["name"],
+                architecture=row["architecture"],
+                role=result["role"],
+                rank=row["rank"],
+                consensus=row["consensus"],
+                stand_alone_error=result["validation_error"],
+                parameters=row.get("parameters"),
+                supernet_error=float(np.mean(errors)) if errors else None,
+                scores={key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")},
+            )
+        )
+    gap = measure(points, seed=run.read_toml("config.toml")["seed"])
+    run.write_json("gap.json", gap)
+    return gap
+
+
+def _correlation(
+    statistic: Callable[..., float],
+    scores_A: NDArray[np.float64],
+    accuracy_A: NDArray[np.float64],
+    seed: int,
+    resamples: int,
+) -> dict[str, float | None]:
+    known_A = ~np.isnan(scores_A)
+    scores_A, accuracy_A = scores_A[known_A], accuracy_A[known_A]
+    value = statistic(scores_A, accuracy_A)
+    low, high = bootstrap_interval(statistic, scores_A, accuracy_A, seed=seed, resamples=resamples)
+    if abs(value) == 1 and low == high:
+        reach = _reach_of_perfection(len(scores_A), statistic is kendall_tau_b)
+        low, high = sorted((reach * value, value))
+    return {"value": _json(value), "low": _json(low), "high": _json(high)}
+
+
+def _reach_of_perfection(count: int, tau: bool) -> float:
+    """The lower limit of a perfect correlation, rho or tau, of `count` architectures.
+
+    All resamples of a perfect ranking are perfect, which is no proof that the next architecture will be in place. So
+    the limit is that of Fisher's z for rho (Bonett and Wright, Psychometrika 65, 2000) as if half a pair of neighbours
+    were swapped, and what is tau of a normal distribution with that rho (Kruskal, JASA 53, 1958).
+    """
+    if count <= 3:
+        return -1.0
+    almost = 1 - 6 / (count * (count**2 - 1))  # a swapped pair of neighbours lowers rho by 12 / (A (A^2 - 1))
+    rho = math.tanh(math.atanh(almost) - NORMAL * math.sqrt(1.5 / (count - 3)))
+    return 2 / math.pi * math.asin(2 * math.sin(math.pi * rho / 6)) if tau else rho
+
+
+def _lead(
+    consensus_A: NDArray[np.float64], parameters_A: NDArray[np.float64], accuracy_A: NDArray[np.float64]
+) -> float:
+    """By how much the ranking's tau exceeds that of the parameter count."""
+    return kendall_tau_b(consensus_A, accuracy_A) - kendall_tau_b(parameters_A, accuracy_A)
+
+
+def _sentence(
+    tau: Mapping[str, float | None], baseline: Mapping[str, float | None], lead: tuple[float, float], count: int
+) -> str:
+    """What a reader may conclude; the ranking is trusted only as far as both intervals allow."""
+    if count < FEWEST:
+        return (
+            f"Do not trust this ranking yet: n = {count} of its architectures were trained from scratch, and fewer "
+            f"than {FEWEST} cannot tell it from chance."
+        )
+    if tau["value"] is None or tau["low"] is None:
+        return (
+            f"Do not trust this ranking yet: it, or the errors of the n = {count} architectures trained from scratch, "
+            "hold too few different values to compare."
+        )
+    measured = f"tau {tau['value']:.2f} [{tau['low']:.2f}, {tau['high']:.2f}]"
+    beats_chance = tau["low"] > 0
+    if baseline["value"] is None:
+        if beats_chance:
+            return (
+                f"This ranking agrees with training from scratch ({measured}, n = {count}); the parameter counts are "
+                "equal or unknown and cannot be compared with it."
+            )
+        return f"Do not trust this ranking: with n = {count} it cannot be told apart from chance ({measured})."
+    against = f"{measured} against {baseline['value']:.2f}"
+    if lead[0] > 0 and beats_chance:
+        return f"This ranking beats counting parameters ({against}, n = {count})."
+    if lead[0] > 0:
+        return (
+            f"Do not trust this ranking: it beats counting parameters ({against}, n = {count}), but cannot be told "
+            "apart from chance."
+        )
+    if lead[1] < 0:
+        return f"Do not trust this ranking: counting parameters ranks better ({against}, n = {count})."
+    neither = "" if beats_chance else ", nor from chance"
+    return (
+        f"Do not trust this ranking further than the parameter count: with n = {count} it cannot be told apart from "
+        f"counting parameters ({against}){neither}."
+    )
+
+
+def _column(values: Iterable[float | None]) -> NDArray[np.float64]:
+    """Numbers, NaN for what is not known or not finite."""
+    return np.array([value if _finite(value) else math.nan for value in values], dtype=np.float64)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _json(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,225 @@
+"""What a configuration asks for: which supernets are trained, and which member searches with which of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, create_model
+
+from raynas import seeds
+from raynas.config import Config, MemberSettings, Settings, TrainingSettings, content_hash, validate
+from raynas.errors import UserError, closest, raise_mistake_of_user
+from raynas.members import load_member, load_module
+from raynas.method import Method
+from raynas.space import SearchSpace
+
+if TYPE_CHECKING:
+    from raynas.data import Dataset
+    from raynas.supernet import Supernet
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetPlan:
+    """One supernet to train; its id is the hash of all that its weights depend on."""
+
+    id: str
+    label: str
+    rule: str
+    rule_settings: Mapping[str, Any]
+    training: TrainingSettings
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlan:
+    """One member of the population: its strategy, what it minimises, and the supernet that scores for it."""
+
+    name: str
+    strategy: str
+    settings: Mapping[str, Any]
+    derivation: str | None
+    objectives: tuple[str, ...]
+    supernet: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration with every name resolved."""
+
+    config: Config
+    space: SearchSpace
+    supernets: tuple[SupernetPlan, ...]
+    members: tuple[MemberPlan, ...]
+
+    def supernet(self, supernet_id: str) -> SupernetPlan:
+        """The supernet of this id."""
+        return next(supernet for supernet in self.supernets if supernet.id == supernet_id)
+
+
+def make_plan(config: Config) -> Plan:
+    """Resolve every name of a configuration; raises UserError for a name or setting that does not exist."""
+    space = load_space(config.space.name)
+    supernets: dict[str, SupernetPlan] = {}
+    members = []
+    for settings in config.members:
+        assert settings.name is not None  # Config names every member
+        method = load_method(settings.method)
+        supernet = _supernet(config, settings, method, list(supernets.values()))
+        supernets.setdefault(supernet.id, supernet)
+        member = MemberPlan(
+            name=settings.name,
+            strategy=method.strategy,
+            settings=settings.settings,
+            derivation=method.derivation,
+            objectives=_objectives(config, settings, method),
+            supernet=supernet.id,
+            seed=seeds.integer(config.seed, "member", settings.name),
+        )
+        build_rule(supernet, space)
+        build_strategy(member, space, uniform_probabilities(space))
+        members.append(member)
+    for cost in config.evaluation.costs:
+        load_member("raynas.costs", cost)
+    load_member("raynas.aggregators", config.selector.aggregator)
+    return Plan(config, space, tuple(supernets.values()), tuple(members))
+
+
+def load_space(name: str) -> SearchSpace:
+    """The SPACE of a search space's module."""
+    module = load_module(name, "space", "search_spaces")
+    if not isinstance(space := getattr(module, "SPACE", None), SearchSpace) or not hasattr(module, "supernet"):
+        raise UserError(f"{name} is no search space: expected SPACE and supernet() in it; see search_spaces/.")
+    return space
+
+
+def load_method(name: str) -> Method:
+    """The METHOD of a method's file."""
+    method = load_member("raynas.methods", name, "METHOD")
+    if not isinstance(method, Method):
+        raise UserError(f"expected a raynas.method.Method as METHOD of {name}, but got {method!r}; make it one.")
+    return method
+
+
+def build_supernet(config: Config, dataset: Dataset, *, seed: int) -> Supernet:
+    """The untrained network of the run's space for these images, its weights drawn from the seed."""
+    from raynas.supernet import seeded  # torch is loaded only where networks are built
+
+    build = load_module(config.space.name, "space", "search_spaces").supernet
+    channels, height, _ = dataset.image_shape_CHW
+    given = {"in_channels": channels, "classes": dataset.classes, "resolution": height}
+    what = "space.settings"
+    arguments = _arguments(build, what, config.space.settings, given)
+    return _built(seeded, what, build, seed, **arguments)  # type: ignore[no-any-return]
+
+
+def build_rule(supernet: SupernetPlan, space: SearchSpace) -> Any:
+    """The training rule of a supernet."""
+    rule = load_member("raynas.training_rules", supernet.rule)
+    what = "members.rule_settings"
+    arguments = _arguments(rule, what, supernet.rule_settings, {"seed": supernet.seed}, space)
+    return _built(rule, what, space, **arguments)
+
+
+def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequence[NDArray[np.float64]]) -> Any:
+    """The strategy of a member; one that searches what its rule learnt is given the probabilities."""
+    strategy = load_member("raynas.strategies", member.strategy)
+    given: dict[str, Any] = {"seed": member.seed}
+    if "probabilities" in inspect.signature(strategy).parameters:
+        given["probabilities"] = probabilities
+    what = f"members.{member.name}.settings"
+    return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))
+
+
+def uniform_probabilities(space: SearchSpace) -> tuple[NDArray[np.float64], ...]:
+    """For each block the uniform distribution over its choices."""
+    return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in space.blocks)
+
+
+def _supernet(config: Config, member: MemberSettings, method: Method, others: list[SupernetPlan]) -> SupernetPlan:
+    rule = member.training_rule or method.training_rule
+    seed = config.seed if member.supernet_seed is None else member.supernet_seed
+    training = validate(
+        TrainingSettings, {**config.training.model_dump(), **member.training}, f"members.{member.name}.training."
+    )
+    content = {
+        "space": config.space.model_dump(),
+        "data": config.data.model_dump(),
+        "rule": rule,
+        "rule_settings": member.rule_settings,
+        "training": training.model_dump(exclude={"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica"}),
+        "seed": seed,
+    }
+    identity = content_hash(content)
+    label = next((other.label for other in others if other.id == identity), "")
+    if not label:
+        stem = rule.rsplit(".", 1)[-1]
+        alike = sum(other.rule.rsplit(".", 1)[-1] == stem for other in others)
+        label = f"{stem}_{alike + 1}" if alike else stem
+    return SupernetPlan(identity, label, rule, member.rule_settings, training, seed)
+
+
+def _objectives(config: Config, member: MemberSettings, method: Method) -> tuple[str, ...]:
+    known = ("loss", "error", *config.evaluation.costs)
+    meant = {
+        "score": config.evaluation.score,
+        "cost": config.selector.cost or next(iter(config.evaluation.costs), "cost"),
+    }
+    objectives = tuple(meant.get(name, name) for name in member.objectives or method.objectives)
+    for name in objectives:
+        if name not in known:
+            raise UserError(
+                f"unknown objective {name!r} of member {member.name}; {closest(name, known)}; "
+                "correct it, or add the cost to evaluation.costs."
+            )
+    return objectives
+
+
+class _Arguments(Settings):
+    """The settings of something that is built; the annotations of a user's own may be of any class."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+def _arguments(
+    build: Callable[..., Any], what: str, settings: Mapping[str, Any], given: Mapping[str, Any], *positional: Any
+) -> dict[str, Any]:
+    """What `build` is called with: `given`, and the settings, which must be keyword-only arguments of their types."""
+    try:
+        signature = inspect.signature(build, eval_str=True)
+    except NameError:  # an annotation that only type checkers import
+        signature = inspect.signature(build)
+    fields: dict[str, Any] = {
+        one.name: (
+            Any if one.annotation is one.empty or isinstance(one.annotation, str) else one.annotation,
+            ... if one.default is one.empty else one.default,
+        )
+        for one in signature.parameters.values()
+        if one.kind is one.KEYWORD_ONLY and one.name not in given
+    }
+    checked = validate(create_model("Arguments", __base__=_Arguments, **fields), settings, f"{what}.")
+    arguments = {**given, **{name: getattr(checked, name) for name in settings}}
+    try:
+        signature.bind(*positional, **arguments)
+    except TypeError as mistake:
+        raise UserError(
+            f"{build.__module__}.{build.__qualname__}{signature} cannot be called with "
+            f"{', '.join(['the space'] * len(positional) + list(arguments))}: {mistake}; add what it lacks."
+        ) from None
+    return arguments
+
+
+def _built(build: Callable[..., Any], what: str, *arguments: Any, **settings: Any) -> Any:
+    """Call `build`; raises UserError for settings that it refuses, and for a fault in a user's own file."""
+    try:
+        return build(*arguments, **settings)
+    except (UserError, ValueError) as mistake:
+        raise UserError(f"{what}: {mistake}") from None
+    except Exception as fault:
+        raise_mistake_of_user(what, fault)
+        raise

@@ -1,0 +1,115 @@
+"""Training one architecture from scratch: what its accuracy really is, without shared weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raynas import device as devices
+from raynas.augmentation import Augmenter
+from raynas.batches import Batches
+from raynas.config import DataSettings, RetrainingSettings
+from raynas.data import Split
+
+EVALUATION_BATCH = 512
+
+
+class StandAloneTraining:
+    """SGD with Nesterov momentum and a cosine schedule, step by step from the seed, so that it can be resumed."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        split: Split,
+        *,
+        settings: RetrainingSettings,
+        data: DataSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.settings = settings
+        self.seed = seed
+        self.device = device
+        augmenter = Augmenter(split, data, device)
+        dataset = split.dataset
+        self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
+        self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
+        self.test = Batches(dataset.test_images_NCHW, dataset.test_labels_N, augmenter, device)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+        self.epoch = 0
+        self.curves: list[dict[str, float]] = []
+
+    def epochs(self) -> Iterator[dict[str, float]]:
+        """Train the epochs that are left; yields the curve's point after each."""
+        per_epoch = math.ceil(len(self.train) / self.settings.batch_size)
+        total = per_epoch * self.settings.epochs
+        while self.epoch < self.settings.epochs:
+            began = time.perf_counter()
+            self.network.train()
+            loss_sum = torch.zeros((), device=self.device)
+            for step in range(self.epoch * per_epoch, (self.epoch + 1) * per_epoch):
+                learning_rate = 0.5 * self.settings.learning_rate * (1 + math.cos(math.pi * step / total))
+                loss_sum += self._step(step, learning_rate)
+            self.epoch += 1
+            point = {
+                "epoch": float(self.epoch),
+                "train_loss": float(loss_sum) / per_epoch,
+                "validation_error": self.error(self.validation),
+                "learning_rate": learning_rate,
+                "seconds": time.perf_counter() - began,
+            }
+            self.curves.append(point)
+            yield point
+
+    @torch.no_grad()
+    def error(self, images: Batches) -> float:
+        """The share of these images that the network gets wrong: `validation`, or `test` to report a finalist."""
+        self.network.eval()
+        wrong = 0
+        for first in range(0, len(images), EVALUATION_BATCH):
+            images_NCHW, labels_N = images.plain(np.arange(first, min(first + EVALUATION_BATCH, len(images))))
+            wrong += int((self.network(images_NCHW).argmax(1) != labels_N).sum())
+        return wrong / len(images)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on, and the curve so far."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "curves": self.curves,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.epoch = int(state["epoch"])
+        self.network.load_state_dict(state["network"])
+        moments = {int(index): value for index, value in state["optimizer"].items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.curves = list(state["curves"])
+
+    def _step(self, step: int, learning_rate: float) -> Tensor:
+        images_NCHW, labels_N = self.train.augmented(step, self.settings.batch_size, self.seed, "train")
+        self.optimizer.zero_grad(set_to_none=True)
+        with devices.autocast(self.device):
+            logits_NK = self.network(images_NCHW)
+        loss = functional.cross_entropy(logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return loss.detach()

@@ -1,0 +1,90 @@
+"""A run's folder: made for one configuration, and continued only by the same one."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import tomli_w
+
+import raynas
+from raynas.config import Config, check, content_hash, differences
+from raynas.errors import UserError
+from raynas.storage import Folder
+
+LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy", "scikit-learn")
+DATA = "data.json"
+MAY_CHANGE = ("cluster", "evaluation.workers", "search.cpus_per_member", "training.checkpoint_every_s")
+"""What a run may be continued with other values of: nothing that its results depend on."""
+
+
+def open_run(config: Config, storage: str, name: str | None) -> Folder:
+    """The folder for this run, new or to be continued; nothing is written there before `begin_run`.
+
+    Without a name the run is called after its space, its data and a hash of its settings, so that the same command
+    finds the same folder. Raises UserError if the folder belongs to another configuration or cannot be written.
+    """
+    settings = settings_of(config)
+    if name is None:
+        data = "".join(letter if letter.isalnum() else "-" for letter in config.data.name)
+        name = f"{config.space.name.rsplit('.', 1)[-1]}-{data}-{content_hash(_binding(settings))}"
+    if not name or name.startswith(".") or "/" in name:
+        raise UserError(f"--name must be a plain folder name, but got {name!r}; use --storage for the place.")
+    folder = Folder(storage) / name
+    if folder.exists("config.toml"):
+        changed = differences(_binding(folder.read_toml("config.toml")), _binding(settings))
+        if changed:
+            raise UserError(
+                f"{folder.location} belongs to a run with other settings ({', '.join(changed[:5])} differ); choose "
+                "another --name, or give the settings that it was begun with."
+            )
+    elif set(folder.names()) - {DATA}:  # an attempt that was refused may have left that one
+        raise UserError(f"{folder.location} is not empty and not a run of raynas; choose another --name or --storage.")
+    folder.check_writable()
+    return folder
+
+
+def begin_run(folder: Folder, config: Config) -> None:
+    """Make a folder this configuration's run, once all that can be refused has been looked at."""
+    versions = {"python": platform.python_version(), "raynas": raynas.__version__}
+    folder.write_json("versions.json", versions | {library: version(library) for library in LIBRARIES})
+    folder.write("config.toml", tomli_w.dumps(settings_of(config)).encode())
+
+
+def existing_run(location: str) -> tuple[Folder, Config]:
+    """A run's folder and the configuration in it; raises UserError if it is none."""
+    folder = Folder(location)
+    if not folder.exists("config.toml"):
+        raise UserError(f"{folder.location} is no run: it holds no config.toml; name the folder that `search` printed.")
+    settings = folder.read_toml("config.toml")
+    try:
+        return folder, check(settings)
+    except UserError as mistake:
+        raise UserError(f"{folder.path('config.toml')}: {mistake}") from None
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Every setting as plain TOML values; what is None is left out."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def same_data(run: Folder, fingerprint: str) -> None:
+    """Note which images a run is made of; raises UserError if it was begun with others."""
+    if run.exists("config.toml") and run.exists(DATA):
+        if run.read_json(DATA, ("fingerprint",))["fingerprint"] != fingerprint:
+            raise UserError(f"{run.location} was begun with other data under the same name; choose another --name.")
+    else:
+        run.write_json(DATA, {"fingerprint": fingerprint})
+
+
+def _binding(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that may change."""
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    for path in MAY_CHANGE:
+        section, _, key = path.partition(".")
+        if not key:
+            kept.pop(section, None)
+        elif section in kept:
+            kept[section].pop(key, None)
+    return kept

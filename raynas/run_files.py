@@ -1,0 +1,40 @@
+"""What a run's folder holds, read before the run goes on: a broken file is told at once, not when its turn comes."""
+
+from __future__ import annotations
+
+from raynas.checkpoint import load_state, load_weights
+from raynas.config import Config
+from raynas.evaluation import SCORES
+from raynas.search import schema
+from raynas.storage import Folder
+
+
+def check_files(run: Folder, config: Config) -> None:
+    """Read all that a continued run takes up; raises UserError for a file that is broken or lacks something."""
+    for name in ("timings.json", "agreement.json", "gap.json"):
+        if run.exists(name):
+            run.read_json(name)
+    if run.exists("members.json"):
+        run.read_json("members.json", keys=())
+    for name in run.names("supernets"):
+        place = run / f"supernets/{name}"
+        if place.exists("state.json"):
+            if place.read_json("state.json", keys=("label", "failure", "probabilities"))["failure"] is None:
+                load_weights(place, "weights.safetensors")
+        else:
+            _check_checkpoint(place)
+    for name in run.names("evaluations"):
+        run.read_table(f"evaluations/{name}", columns=schema((*SCORES, *config.evaluation.costs)).names)
+    if run.exists("ranking.parquet"):
+        needed = ("rank", "architecture", "name", "consensus", "finalist", "calibration", *config.evaluation.costs)
+        run.read_table("ranking.parquet", columns=needed)
+    for place in (run / f"{part}/{name}" for part in ("finalists", "calibration") for name in run.names(part)):
+        if place.exists("result.json"):
+            place.read_json("result.json", keys=("role", "rank", "failure", "validation_error"))
+        else:
+            _check_checkpoint(place)
+
+
+def _check_checkpoint(place: Folder) -> None:
+    if place.exists("checkpoint.safetensors"):
+        load_state(place, "checkpoint.safetensors")

@@ -1,0 +1,281 @@
+"""What the folder of a run holds, read for people: the report and the summary both start here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from raynas.errors import UserError
+from raynas.members import load_module
+from raynas.space import SearchSpace
+from raynas.storage import Folder
+
+Row: TypeAlias = dict[str, Any]
+"""One line of a table; what was not measured, and what was not a number, is None."""
+
+EVALUATION = ("index", "architecture", "canonical", "name", "member", "supernet", "loss", "error", "failure", "wall_s")
+RANKING = ("rank", "architecture", "name", "consensus", "on_front", "finalist")
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetRecord:
+    """A supernet: its `state.json` and the columns of its `curves.parquet`."""
+
+    identity: str
+    state: Mapping[str, Any]
+    curves: Mapping[str, list[Any]]
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return str(self.state.get("label", self.identity))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An architecture that is trained from scratch; `result` is None until its training has ended."""
+
+    rank: int
+    role: str
+    architecture: str
+    name: str
+    result: Mapping[str, Any] | None
+    curves: Mapping[str, list[Any]]
+
+    @property
+    def failure(self) -> str | None:
+        """Why it has no accuracy, if it failed."""
+        return None if self.result is None else self.result.get("failure")
+
+    def value(self, key: str) -> Any:
+        """An entry of its result, or None."""
+        return None if self.result is None else _number(self.result.get(key))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as far as it has come: a stage that has not run left None or nothing."""
+
+    name: str
+    config: Mapping[str, Any]
+    config_text: str
+    versions: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    supernets: tuple[SupernetRecord, ...]
+    evaluations: Mapping[str, list[Row]]
+    ended: Mapping[str, Mapping[str, Any]]
+    ranking: list[Row] | None
+    agreement: Mapping[str, Any] | None
+    gap: Mapping[str, Any] | None
+    trials: tuple[Trial, ...]
+
+    @property
+    def finalists(self) -> tuple[Trial, ...]:
+        """The trials of the finalists, by rank."""
+        return tuple(trial for trial in self.trials if trial.role == "finalist")
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The finalist with the lowest stand-alone validation error: the test set takes no part in the choice."""
+        trained = [trial for trial in self.finalists if trial.value("validation_error") is not None]
+        return min(trained, key=lambda trial: (trial.value("validation_error"), trial.rank), default=None)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The names of the costs that were measured."""
+        return tuple(self.section("evaluation").get("costs", ("parameters", "macs")))
+
+    @property
+    def main_cost(self) -> str | None:
+        """The cost against which the front is drawn."""
+        return self.section("selector").get("cost") or next(iter(self.costs), None)
+
+    @property
+    def rankers(self) -> tuple[str, ...]:
+        """The labels of the supernets that rank."""
+        columns = self.ranking[0] if self.ranking else {}
+        return tuple(name.removeprefix("rank_") for name in columns if name.startswith("rank_"))
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The method of each member, in the configuration's order."""
+        listed = {str(entry.get("name") or entry["method"]): str(entry["method"]) for entry in self.config["members"]}
+        return listed | {name: name for name in self.evaluations if name not in listed}
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the configuration, empty if it is not there."""
+        return self.config.get(name) or {}
+
+    def supernet_label(self, identity: str) -> str:
+        """What the supernet `identity` is called."""
+        return next((net.label for net in self.supernets if net.identity == identity), identity)
+
+    def row(self, trial: Trial) -> Row:
+        """The ranking's line of a trial, empty if there is none."""
+        return next((row for row in self.ranking or () if row["architecture"] == trial.architecture), {})
+
+    def rank_of(self) -> dict[str, int]:
+        """The consensus rank by architecture."""
+        return {row["architecture"]: int(row["rank"]) for row in self.ranking or ()}
+
+    def found_by(self, architecture: str) -> list[str]:
+        """The members that scored this network, under any of its encodings."""
+        return [
+            member
+            for member, rows in self.evaluations.items()
+            if any(architecture in (row["canonical"], row["architecture"]) for row in rows if row["failure"] is None)
+        ]
+
+    def failures(self) -> list[tuple[str, str, int, str]]:
+        """Where something failed, why, how often, and the first example; constraints are not failures."""
+        found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for net in self.supernets:
+            if net.state.get("failure"):
+                found[f"supernet {net.label}", net.identity] = [(str(net.state["failure"]), "")]
+        for member, end in self.ended.items():
+            if end.get("failure"):
+                found[f"member {member}", ""] = [(str(end["failure"]), "")]
+        for member, rows in self.evaluations.items():
+            for row in rows:
+                if row["failure"] is not None and not is_rejected(row):
+                    alike = re.sub(r"\d+(\.\d+)?", "0", row["failure"])  # the same reason with other numbers
+                    found.setdefault((f"member {member}", alike), []).append((row["failure"], row["name"]))
+        for trial in self.trials:
+            if trial.failure:
+                found[f"{trial.role} {trial.rank}", trial.name] = [(trial.failure, trial.name)]
+        return [(where, told[0][0], len(told), told[0][1]) for (where, _), told in found.items()]
+
+
+def read_run(folder: Folder) -> RunRecord:
+    """Read a run's folder; files of stages that have not run may be missing.
+
+    Raises UserError if there is no `config.toml`, or if a file that is there is broken or lacks a column.
+    """
+    if not folder.exists("config.toml"):
+        raise UserError(f"expected the folder of a run, but {folder.path('config.toml')} is not there; check its name.")
+    config = folder.read_toml("config.toml")
+    seconds: dict[str, float] = {}
+    for entry in _json(folder, "timings.json") or ():
+        seconds[entry["stage"]] = seconds.get(entry["stage"], 0.0) + float(entry["seconds"])
+    evaluations = {}
+    for name in folder.names("evaluations"):
+        if name.endswith(".parquet"):
+            rows = sorted(_rows(folder, f"evaluations/{name}", EVALUATION), key=_index)
+            evaluations[rows[0]["member"] if rows else name.removesuffix(".parquet")] = rows
+    order = [str(entry.get("name") or entry.get("method")) for entry in config.setdefault("members", [])]
+    evaluations = dict(sorted(evaluations.items(), key=lambda item: (*_place(item[0], order), item[0])))
+    used = list(dict.fromkeys(row["supernet"] for rows in evaluations.values() for row in rows[:1]))
+    supernets = sorted(folder.names("supernets"), key=lambda name: (*_place(name, used), name))
+    ranking = _rows(folder, "ranking.parquet", RANKING) if folder.exists("ranking.parquet") else None
+    return RunRecord(
+        name=folder.location.rstrip("/").rsplit("/", 1)[-1],
+        config=config,
+        config_text=folder.read("config.toml").decode(),
+        versions=_json(folder, "versions.json") or {},
+        seconds=seconds,
+        supernets=tuple(_supernet(folder, name) for name in supernets),
+        ended=_json(folder, "members.json") or {},
+        evaluations=evaluations,
+        ranking=ranking,
+        agreement=_json(folder, "agreement.json"),
+        gap=_json(folder, "gap.json"),
+        trials=_trials(folder, ranking or []),
+    )
+
+
+def load_space(record: RunRecord) -> SearchSpace | None:
+    """The run's search space, or None where its module cannot be imported: drawings are then left out."""
+    try:
+        space = load_module(str(record.section("space")["name"]), "space", "search_spaces").SPACE
+    except Exception:  # whatever a user's own module raises, a report of what was measured is still wanted
+        return None
+    return space if isinstance(space, SearchSpace) else None
+
+
+def is_rejected(row: Row) -> bool:
+    """Whether an evaluation has no score because the network breaks a constraint."""
+    return row["failure"] is not None and str(row["failure"]).startswith("constraint:")
+
+
+def is_random(method: str) -> bool:
+    """Whether a member is the baseline that the others have to beat."""
+    return method.rsplit(".", 1)[-1] == "random_search"
+
+
+def best_so_far(rows: Iterable[Row], value: Mapping[str, float] | None = None) -> list[tuple[int, float, str]]:
+    """Where a member's best value falls, as (networks scored so far, value, name), and once more at its end.
+
+    value: by architecture, to be minimised (None: the error under the member's own supernet).
+    """
+    steps: list[tuple[int, float, str]] = []
+    count = 0
+    for count, row in enumerate((row for row in rows if row["failure"] is None), start=1):
+        came = row["error"] if value is None else value.get(row["canonical"], value.get(row["architecture"]))
+        if came is not None and (not steps or came < steps[-1][1]):
+            steps.append((count, came, row["name"]))
+    return [*steps, (count, *steps[-1][1:])] if steps and steps[-1][0] < count else steps
+
+
+def _index(row: Row) -> int:
+    return int(row["index"])
+
+
+def _place(name: str, order: list[str]) -> tuple[bool, int]:
+    return name not in order, order.index(name) if name in order else 0
+
+
+def _json(folder: Folder, name: str) -> Any:
+    return folder.read_json(name) if folder.exists(name) else None
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rows(folder: Folder, name: str, needed: Iterable[str]) -> list[Row]:
+    table = folder.read_table(name)
+    missing = [column for column in needed if column not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{folder.path(name)} lacks the columns {', '.join(missing)}; delete it and run the same command again."
+        )
+    return [{key: _number(value) for key, value in row.items()} for row in table.to_pylist()]
+
+
+def _curves(folder: Folder, name: str) -> dict[str, list[Any]]:
+    if not folder.exists(name):
+        return {}
+    columns: dict[str, list[Any]] = folder.read_table(name).to_pydict()
+    return {key: [_number(value) for value in values] for key, values in columns.items()}
+
+
+def _supernet(folder: Folder, identity: str) -> SupernetRecord:
+    state = _json(folder, f"supernets/{identity}/state.json") or {}
+    return SupernetRecord(identity, state, _curves(folder, f"supernets/{identity}/curves.parquet"))
+
+
+def _trials(folder: Folder, ranking: list[Row]) -> tuple[Trial, ...]:
+    """The trials on file, and the finalists that are named but not begun."""
+    found = [
+        _trial(folder, role, f"{place}/{name}")
+        for role, place in (("finalist", "finalists"), ("calibration", "calibration"))
+        for name in folder.names(place)
+        if name.isdigit()
+    ]
+    begun = {trial.rank for trial in found}
+    waiting = [row for row in ranking if row["finalist"] and row["rank"] not in begun]
+    found += [Trial(row["rank"], "finalist", row["architecture"], row["name"], None, {}) for row in waiting]
+    return tuple(sorted(found, key=lambda trial: trial.rank))
+
+
+def _trial(folder: Folder, role: str, place: str) -> Trial:
+    result = _json(folder, f"{place}/result.json")
+    known = result or _json(folder, f"{place}/architecture.json") or {}
+    architecture = str(known.get("architecture", ""))
+    curves = _curves(folder, f"{place}/curves.parquet")
+    return Trial(
+        int(place.rpartition("/")[2]), role, architecture, str(known.get("name", architecture)), result, curves
+    )

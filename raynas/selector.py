@@ -1,0 +1,174 @@
+"""Merging the rankings: who leads, how all rankers order the leaders, and who is trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raynas.architecture import Architecture, encode
+from raynas.evaluation import Evaluation
+from raynas.pareto import pareto_front
+from raynas.rank_correlation import kendall_tau_b
+from raynas.space import SearchSpace
+
+Aggregator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better)."""
+
+
+def leaders(
+    evaluations: Sequence[Evaluation], objectives: Sequence[int], count: int, canonicalise: Callable[..., Architecture]
+) -> list[Architecture]:
+    """The best `count` distinct networks by a member's own objectives: non-dominated ones first, then by the first."""
+    best: dict[Architecture, tuple[float, ...]] = {}
+    for one in evaluations:
+        if one.objectives:
+            best.setdefault(canonicalise(one.architecture), tuple(one.objectives[column] for column in objectives))
+    if not best:
+        return []
+    values_AM = np.array(list(best.values()))
+    front = pareto_front(values_AM) if values_AM.shape[1] > 1 else np.zeros(len(best), dtype=bool)
+    architectures = list(best)
+    ordered = sorted(range(len(best)), key=lambda row: (not front[row], values_AM[row, 0], architectures[row]))
+    return [architectures[row] for row in ordered[:count]]
+
+
+def spread(
+    evaluations: Sequence[Evaluation], score: int, count: int, canonicalise: Callable[..., Architecture]
+) -> list[Architecture]:
+    """`count` distinct networks at equal distances through the ranking by one score, from the best to the worst."""
+    best = {canonicalise(one.architecture): one.objectives[score] for one in evaluations if one.objectives}
+    ordered = sorted(best, key=lambda architecture: (best[architecture], architecture))
+    rows: Sequence[int] = (
+        np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)).tolist()
+        if ordered
+        else []
+    )
+    return [ordered[row] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Architectures from the best to the worst by consensus, with what every ranker says of them."""
+
+    architectures: tuple[Architecture, ...]
+    consensus_A: NDArray[np.float64]
+    rankers: tuple[str, ...]
+    scores_RA: NDArray[np.float64]
+    costs: Mapping[str, NDArray[np.float64]]
+    calibration_A: NDArray[np.bool_]
+    on_front_A: NDArray[np.bool_]
+    finalist_A: NDArray[np.bool_]
+
+    def table(self, space: SearchSpace) -> pa.Table:
+        """The rows of `ranking.parquet`; equal rankings are equal tables."""
+        ranks_RA = ranks(self.scores_RA)
+        return pa.table(
+            {
+                "rank": pa.array(range(1, len(self.architectures) + 1), pa.int64()),
+                "architecture": [encode(one) for one in self.architectures],
+                "name": [space.print(one) for one in self.architectures],
+                "consensus": self.consensus_A,
+                **{f"score_{name}": scores for name, scores in zip(self.rankers, self.scores_RA, strict=True)},
+                **{f"rank_{name}": row for name, row in zip(self.rankers, ranks_RA, strict=True)},
+                **self.costs,
+                "calibration": self.calibration_A,
+                "on_front": self.on_front_A,
+                "finalist": self.finalist_A,
+            }
+        )
+
+    def agreement(self, space: SearchSpace, most: int = 10) -> dict[str, Any]:
+        """Kendall's tau-b between every two rankers, and the architectures that they place most differently."""
+        count = len(self.rankers)
+        taus: list[list[float | None]] = [[1.0] * count for _ in range(count)]
+        for i, j in combinations(range(count), 2):
+            taus[i][j] = taus[j][i] = _number(kendall_tau_b(self.scores_RA[i], self.scores_RA[j]))
+        ranks_RA = ranks(self.scores_RA)
+        span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
+        disputed = np.argsort(-span_A, kind="stable")[:most]
+        return {
+            "rankers": list(self.rankers),
+            "tau": taus,
+            "most_disputed": [
+                {
+                    "architecture": encode(self.architectures[row]),
+                    "name": space.print(self.architectures[row]),
+                    "ranks": {name: _number(ranks_RA[r, row]) for r, name in enumerate(self.rankers)},
+                }
+                for row in disputed
+                if span_A[row] > 0
+            ],
+        }
+
+
+def rank(
+    architectures: Sequence[Architecture],
+    scores: Mapping[str, Sequence[float]],
+    costs: Mapping[str, Sequence[float]],
+    *,
+    aggregator: Aggregator,
+    finalists: int,
+    cost: str | None,
+    calibration: Sequence[Architecture] = (),
+) -> Ranking:
+    """Order architectures by the consensus of all rankers and name the finalists.
+
+    scores: by ranker, higher is better, NaN where it has none. Ties in the consensus are broken by the encoding, so
+    that equal scores give equal bytes. The Pareto set is that of consensus and `cost`; finalists are its best by
+    consensus, filled up from the rest of the ranking. Calibration architectures are ranked but were not searched
+    for, and become finalists only on their merit.
+    """
+    matrix_RA = np.array([scores[name] for name in scores], dtype=np.float64)
+    merged_A = consensus(architectures, matrix_RA, aggregator)
+    order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
+    consensus_A = merged_A[order]
+    costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
+    if cost is None:
+        on_front_A = np.arange(len(order)) == 0
+    else:
+        on_front_A = pareto_front(np.stack([-consensus_A, costs_A[cost]], axis=1))
+    chosen = sorted(range(len(order)), key=lambda row: (not on_front_A[row] if cost else False, row))[:finalists]
+    finalist_A = np.isin(np.arange(len(order)), chosen)
+    known = set(calibration)
+    ordered = tuple(architectures[row] for row in order)
+    return Ranking(
+        ordered,
+        consensus_A,
+        tuple(scores),
+        matrix_RA[:, order],
+        costs_A,
+        np.array([one in known for one in ordered]),
+        on_front_A,
+        finalist_A,
+    )
+
+
+def consensus(
+    networks: Sequence[Architecture], scores_RA: NDArray[np.float64], aggregator: Aggregator
+) -> NDArray[np.float64]:
+    """The merged score of each network, given in its canonical form: shape (R, A) -> (A,); higher is better.
+
+    Aggregators see every network once, in the order of the encodings: where majorities go in circles their answer
+    hangs on the order of the columns, and neither the order of the candidates nor a repeated one may change it.
+    """
+    column = {network: a for a, network in enumerate(networks)}
+    distinct = sorted(column)
+    merged = dict(zip(distinct, aggregator(scores_RA[:, [column[network] for network in distinct]]), strict=True))
+    return np.array([merged[network] for network in networks])
+
+
+def ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each ranker's ranks, 1 for its best; ties share their mean, what it did not score has none (NaN)."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-scores_RA, axis=1, nan_policy="omit"), dtype=np.float64)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,108 @@
+"""A search space as data: its choice blocks, and how its architectures are named, compared and drawn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from raynas.architecture import Architecture, decode, encode
+from raynas.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceBlock:
+    """One decision (a layer's operation, width or kernel) and its options."""
+
+    name: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One arrow of an architecture's drawing: from a node to a node, through an operation."""
+
+    source: str
+    target: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """The set of architectures; its size is the product of the blocks' numbers of choices.
+
+    canonical: maps every architecture to one encoding per distinct network (None: all are distinct).
+    to_string, from_string: the space's own notation, if it has one; `from_string` raises ValueError on what it does
+        not know.
+    drawing: the arrows of an architecture's picture (None: a chain of its choices).
+    """
+
+    name: str
+    blocks: tuple[ChoiceBlock, ...]
+    canonical: Callable[[Architecture], Architecture] | None = None
+    to_string: Callable[[Architecture], str] | None = None
+    from_string: Callable[[str], Architecture] | None = None
+    drawing: Callable[[Architecture], tuple[Connection, ...]] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many keys (encodings) the space has."""
+        size = 1
+        for block in self.blocks:
+            size *= len(block.choices)
+        return size
+
+    def check(self, architecture: Architecture) -> Architecture:
+        """Return the architecture if it lies in the space; raises UserError otherwise."""
+        limits = [len(block.choices) for block in self.blocks]
+        if len(architecture) != len(limits) or any(
+            not 0 <= choice < limit for choice, limit in zip(architecture, limits, strict=True)
+        ):
+            raise UserError(
+                f"{self.name} expects {len(limits)} choices below {encode(tuple(limits))}, "
+                f"but got {encode(architecture)!r}; correct the architecture or name its own space."
+            )
+        return architecture
+
+    def canonicalise(self, architecture: Architecture) -> Architecture:
+        """One encoding per distinct network."""
+        return self.canonical(architecture) if self.canonical else architecture
+
+    def print(self, architecture: Architecture) -> str:
+        """The architecture in the space's own notation, or as `0-3-1`."""
+        return self.to_string(architecture) if self.to_string else encode(architecture)
+
+    def parse(self, text: str) -> Architecture:
+        """Read `0-3-1` or the space's own notation; raises UserError for what is neither or lies outside."""
+        text = text.strip()
+        if self.from_string is not None:
+            try:
+                return self.check(self.from_string(text))
+            except ValueError as mistake:
+                reason = str(mistake)
+        else:
+            reason = ""
+        try:
+            return self.check(decode(text))
+        except ValueError as mistake:
+            raise UserError(f"{text!r} is no architecture of {self.name}: {reason or mistake}") from None
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draw a key uniformly."""
+        return tuple(int(rng.integers(len(block.choices))) for block in self.blocks)
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Change one block, drawn uniformly, to another of its choices."""
+        index = int(rng.choice([b for b, block in enumerate(self.blocks) if len(block.choices) > 1]))
+        other = int(rng.integers(len(self.blocks[index].choices) - 1))
+        other += other >= architecture[index]
+        return (*architecture[:index], other, *architecture[index + 1 :])
+
+    def connections(self, architecture: Architecture) -> tuple[Connection, ...]:
+        """The arrows to draw: the space's own drawing, or a chain of the choices."""
+        if self.drawing is not None:
+            return self.drawing(architecture)
+        stops = ["input", *(block.name for block in self.blocks[1:]), "output"]
+        return tuple(
+            Connection(source, target, block.choices[choice])
+            for source, target, block, choice in zip(stops[:-1], stops[1:], self.blocks, architecture, strict=True)
+        )

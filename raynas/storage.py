@@ -1,0 +1,149 @@
+"""A run's folder on any file system of pyarrow: whole files in, whole files out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import posixpath
+import tomllib
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from raynas.errors import UserError, reason
+
+MEND_WRITING = "free space there, or name a folder that can be written"
+
+
+class Folder:
+    """A folder, local or `s3://`, `gs://` ...; a file in it is there whole or not at all.
+
+    Whatever the file system refuses is raised as UserError.
+    """
+
+    def __init__(self, location: str) -> None:
+        try:
+            self.location = location if "://" in location else str(Path(location).expanduser().resolve())
+            self.filesystem, self.root = fs.FileSystem.from_uri(self.location)
+        except (OSError, RuntimeError, pa.ArrowException) as fault:  # RuntimeError: a ~user that does not exist
+            raise UserError(
+                f"cannot use {location}: {reason(fault)}; expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
+            ) from None
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self.location,)
+
+    def __truediv__(self, name: str) -> Folder:
+        """The folder `name` in this one."""
+        return Folder(self.path(name))
+
+    def path(self, name: str) -> str:
+        """The full path of a file, to show to the user."""
+        remote = "://" in self.location  # s3://bucket/runs?region=...: the options stay behind the path
+        place, question, options = self.location.partition("?") if remote else (self.location, "", "")
+        return f"{place.rstrip('/')}/{name}".rstrip("/") + question + options
+
+    def exists(self, name: str) -> bool:
+        """Whether the file or folder `name` is there."""
+        with self._told("look at", name, "check its permissions"):
+            info = self.filesystem.get_file_info([posixpath.join(self.root, name)])[0]
+        return bool(info.type != fs.FileType.NotFound)
+
+    def names(self, name: str = "") -> list[str]:
+        """The names of the files and folders in the folder `name`, sorted; none if it is not there."""
+        selector = fs.FileSelector(posixpath.join(self.root, name), allow_not_found=True)
+        with self._told("list", name, "name a folder that can be read"):
+            found = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if not info.base_name.startswith("."))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file under a temporary name and rename it."""
+        target = posixpath.join(self.root, name)
+        head, tail = posixpath.split(target)
+        temporary = posixpath.join(head, f".{tail}.{uuid.uuid4().hex}")  # two pods may have equal process ids
+        with self._told("write", name, MEND_WRITING):
+            self.filesystem.create_dir(head, recursive=True)
+            self._put(temporary, content)
+            self.filesystem.move(temporary, target)
+
+    def check_writable(self) -> None:
+        """Raise UserError unless a small file can be written here, and deleted; makes the folder."""
+        probe = posixpath.join(self.root, f".writable.{os.getpid()}")
+        with self._told("write into", "", MEND_WRITING):
+            self.filesystem.create_dir(self.root, recursive=True)
+            self._put(probe, b"raynas" * 1000)
+            self.filesystem.delete_file(probe)
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file."""
+        with (
+            self._told("read", name, "check the folder's name, or run the same `raynas search` to its end"),
+            self.filesystem.open_input_stream(posixpath.join(self.root, name)) as stream,
+        ):
+            return bytes(stream.read())
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON with sorted keys, so that equal values are equal bytes."""
+        self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    def read_json(self, name: str, keys: Sequence[str] | None = None) -> Any:
+        """Read JSON; raises UserError if the file is not JSON, or if `keys` are given and it is no object with them."""
+        try:
+            value = json.loads(self.read(name))
+        except ValueError as fault:
+            raise self._broken(name, f"not valid JSON ({fault})") from None
+        if keys is not None and not isinstance(value, dict):
+            raise self._broken(name, f"no JSON object, but {type(value).__name__}")
+        if missing := [key for key in keys or () if key not in value]:
+            raise self._broken(name, f"without {', '.join(missing)}")
+        return value
+
+    def read_toml(self, name: str) -> dict[str, Any]:
+        """Read TOML; raises UserError if the file is not TOML."""
+        try:
+            return tomllib.loads(self.read(name).decode())
+        except ValueError as fault:
+            raise UserError(f"{self.path(name)} is not valid TOML ({fault}); restore it.") from None
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file; equal tables are equal bytes."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write(name, buffer.getvalue())
+
+    def read_table(self, name: str, columns: Sequence[str] = ()) -> pa.Table:
+        """Read a Parquet file; raises UserError if it is truncated, no Parquet, or lacks one of these columns."""
+        try:
+            table = pq.read_table(io.BytesIO(self.read(name)))
+        except (pa.ArrowException, OSError) as fault:
+            raise self._broken(name, f"not a whole Parquet file ({reason(fault)})") from None
+        if missing := [column for column in columns if column not in table.column_names]:
+            raise self._broken(name, f"without the columns {', '.join(missing)}")
+        return table
+
+    def _put(self, path: str, content: bytes) -> None:
+        try:
+            with self.filesystem.open_output_stream(path) as stream:
+                stream.write(content)
+        except BaseException:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                self.filesystem.delete_file(path)  # half a file would hold the space of a full disk
+            raise
+
+    @contextlib.contextmanager
+    def _told(self, action: str, name: str, mend: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as fault:
+            why = "it is not there" if isinstance(fault, FileNotFoundError) and action == "read" else reason(fault)
+            raise UserError(f"cannot {action} {self.path(name)}: {why}; {mend}.") from None
+
+    def _broken(self, name: str, what: str) -> UserError:
+        return UserError(f"{self.path(name)} is {what}; delete it, and the same `raynas search` makes it anew.")

@@ -1,0 +1,1 @@
+"""Strategies: which architectures to evaluate next, by ask and tell; one strategy a file."""

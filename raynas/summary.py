@@ -1,0 +1,118 @@
+"""A run in short on the terminal: finalists, how far to trust the ranking, members, agreement, times."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from raynas.run_record import RunRecord, best_so_far, is_rejected, read_run
+from raynas.storage import Folder
+from raynas.units import accuracy, cost, cost_name, duration, interval, printable, rank, signed
+
+MOST_FAILURES = 5
+
+
+def print_summary(folder: Folder, console: Console) -> None:
+    """Print what the report says, within 80 columns; raises UserError if the folder is no run's or is broken."""
+    record = read_run(folder)
+    for part in (_finalists, _trust, _members, _failures, _times):
+        for piece in part(record):
+            console.print(piece)
+    report = "report.html"
+    path = folder.path(report) if folder.exists(report) else "not written yet; `raynas report` on this folder writes it"
+    console.print(Text.assemble(("Report: ", "bold"), path), soft_wrap=True)
+
+
+def _finalists(record: RunRecord) -> list[Table | Text]:
+    if not record.finalists:
+        return [Text("No finalist has been named yet: the selector or the retraining has not run.")]
+    costs = record.costs[:3]
+    table = _table("Finalists, trained from scratch", "rank", "validation", "test", *map(cost_name, costs))
+    for trial in record.finalists:
+        if trial.failure or trial.result is None:
+            state = Text("failed", style="red") if trial.failure else Text("not yet")
+            table.add_row(f"{trial.rank}  ", state)
+            continue
+        values = {**record.row(trial), **trial.result}
+        table.add_row(
+            f"{trial.rank} *" if trial is record.chosen else f"{trial.rank}  ",
+            accuracy(trial.value("validation_error")),
+            accuracy(trial.value("test_error")),
+            *(cost(name, values.get(name)) for name in costs),
+            style="bold" if trial is record.chosen else "",
+        )
+    if record.chosen is None:
+        return [table]
+    return [table, Text.assemble(("* chosen: ", "bold"), printable(record.chosen.name)), Text()]
+
+
+def _trust(record: RunRecord) -> list[Text]:
+    if record.gap is None:
+        return [Text("How far to trust the ranking has not been measured yet.\n")]
+    gap = record.gap
+    measures = {"ranking": gap.get("tau")} | {
+        f"counting {name}": found.get("tau") for name, found in gap.get("baseline", {}).items()
+    }
+    known = [f"{name} {interval(tau)}" for name, tau in measures.items() if tau and tau.get("value") is not None]
+    told = f"tau against stand-alone accuracy, n = {gap.get('n')}: {'; '.join(known)}\n" if known else ""
+    return [Text(printable(gap.get("sentence", "")), style="bold cyan"), Text(told, style="dim")]
+
+
+def _members(record: RunRecord) -> list[Table | Text]:
+    if not record.evaluations:
+        return [Text("The population has not run yet.\n")]
+    ranks = {architecture: float(place) for architecture, place in record.rank_of().items()}
+    table = _table("Members", "member", "supernet", "scored", "rejected", "failed", "best", "rank", words=2)
+    for member in record.members:
+        rows = record.evaluations.get(member, [])
+        rejected = sum(is_rejected(row) for row in rows)
+        failed = sum(row["failure"] is not None for row in rows) - rejected
+        best, found = best_so_far(rows), best_so_far(rows, ranks)
+        table.add_row(
+            Text(printable(member)),
+            Text(printable(", ".join(sorted({record.supernet_label(row["supernet"]) for row in rows}))) or "–"),
+            str(len(rows) - rejected - failed),
+            str(rejected),
+            Text(str(failed), style="red" if failed else ""),
+            accuracy(best[-1][1] if best else None),
+            rank(found[-1][1] if found else None),
+        )
+    agreement = record.agreement
+    if agreement is None:
+        return [table]
+    names, tau = agreement["rankers"], agreement["tau"]
+    pairs = [f"{names[i]}/{names[j]} {signed(tau[i][j])}" for i in range(len(names)) for j in range(i)]
+    return [table, Text(printable(f"Agreement of rankers (tau): {', '.join(pairs) or 'only one ranker'}\n"))]
+
+
+def _failures(record: RunRecord) -> list[Table | Text]:
+    found = record.failures()
+    if not found:
+        return []
+    grid = Table.grid(padding=(0, 2))
+    for where, reason, count, _ in found[:MOST_FAILURES]:
+        times = f" ({count} times)" if count > 1 else ""
+        grid.add_row(Text(printable(f"  {where}")), Text(printable(reason + times)))
+    more = len(found) - MOST_FAILURES
+    rest = [Text(f"  and {more} more, listed in the report")] if more > 0 else []
+    return [Text("Failures", style="bold red"), grid, *rest, Text()]
+
+
+def _times(record: RunRecord) -> list[Text]:
+    if not record.seconds:
+        return []
+    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in record.seconds.items())
+    return [Text.assemble(("Time: ", "bold"), f"{duration(sum(record.seconds.values()))} ({stages})")]
+
+
+def _table(title: str, *columns: str, words: int = 1) -> Table:
+    """A table whose first `words` columns are text and the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        is_text = index < words
+        # a name of any length leaves the numbers their room within 80 columns
+        width = (22, 12)[index] if is_text else None
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True, max_width=width)
+    return table

@@ -1,0 +1,136 @@
+"""Scores from a supernet's weights: loss and error of a path on validation images, and its costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from raynas import device as devices
+from raynas import seeds
+from raynas.architecture import Architecture
+from raynas.augmentation import Augmenter
+from raynas.batches import Batches
+from raynas.calibration import recalibrate
+from raynas.config import DataSettings, EvaluationSettings
+from raynas.data import Split
+from raynas.evaluation import SCORES, Evaluation
+from raynas.members import load_member
+from raynas.supernet import Supernet
+
+
+class Costs:
+    """The costs of a space's networks by name, and the limits that reject a candidate before it is scored."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        limits: Mapping[str, float],
+        supernet: Supernet,
+        image_shape_CHW: tuple[int, int, int],
+    ) -> None:
+        self.names = tuple(names)
+        self.limits = dict(limits)
+        self.known: dict[Architecture, tuple[float, ...]] = {}
+        self.predictors: dict[str, Callable[[Architecture], float]] = {
+            name: load_member("raynas.costs", name)(supernet, image_shape_CHW) for name in self.names
+        }
+
+    def of(self, architecture: Architecture) -> tuple[float, ...]:
+        """The costs of one architecture, in the order of `names`."""
+        if architecture not in self.known:
+            self.known[architecture] = tuple(float(self.predictors[name](architecture)) for name in self.names)
+        return self.known[architecture]
+
+    def violation(self, costs: Sequence[float]) -> str | None:
+        """Which limit these costs break, in words; None if they keep all."""
+        for name, cost in zip(self.names, costs, strict=True):
+            if cost > self.limits.get(name, math.inf):
+                return f"constraint: {name} {cost:g} > {self.limits[name]:g}"
+        return None
+
+
+class SupernetEvaluator:
+    """Evaluates architectures with one supernet's weights; the weights are read, never written.
+
+    A score is a pure function of (weights, canonical architecture, images, seed): the images and their batches are
+    drawn once from the seed, and isomorphic architectures are scored as their one canonical form.
+    """
+
+    def __init__(
+        self,
+        *,
+        supernet: Supernet,
+        canonicalise: Callable[[Architecture], Architecture],
+        split: Split,
+        data: DataSettings,
+        settings: EvaluationSettings,
+        costs: Costs,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.supernet = supernet.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.canonicalise = canonicalise
+        self.settings = settings
+        self.costs = costs
+        self.objectives = (*SCORES, *costs.names)
+        augmenter = Augmenter(split, data, device)
+        validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
+        self.batches = [
+            validation.plain(rows)
+            for rows in _batches(len(validation), settings.images, settings.batch_size, seeds.generator(seed, "score"))
+        ]
+        self.calibration: list[Tensor] = []
+        if settings.batch_norm == "recalibrated":
+            train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
+            rng = seeds.generator(seed, "calibration")
+            rows_of = _batches(len(train), settings.calibration_images, settings.batch_size, rng)
+            self.calibration = [train.plain(rows)[0] for rows in rows_of]
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """One evaluation per architecture: loss, error in 0..1, and the costs; or why there is none."""
+        for architecture in architectures:
+            yield self.evaluate_one(architecture)
+
+    def evaluate_one(self, architecture: Architecture) -> Evaluation:
+        """Score one architecture; whatever goes wrong with it becomes the evaluation's failure."""
+        canonical = self.canonicalise(architecture)
+        try:
+            costs = self.costs.of(canonical)
+            if (violation := self.costs.violation(costs)) is not None:
+                return Evaluation(architecture, (), violation)
+            loss, error = self.score(canonical)
+        except Exception as fault:  # a user's own network or cost may raise anything; the search goes on without it
+            return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
+        if not math.isfinite(loss):
+            return Evaluation(architecture, (), f"the loss is {loss}")
+        return Evaluation(architecture, (loss, error, *costs))
+
+    @torch.no_grad()
+    def score(self, architecture: Architecture) -> tuple[float, float]:
+        """Mean cross-entropy and error rate over the validation images."""
+        if self.calibration:
+            subnet = self.supernet.subnet(architecture)
+            recalibrate(subnet, self.calibration)
+            logits = [subnet(images_NCHW) for images_NCHW, _ in self.batches]
+        else:
+            with devices.autocast(self.batches[0][0].device):
+                logits = [self.supernet(images_NCHW, architecture).float() for images_NCHW, _ in self.batches]
+        loss = torch.zeros((), dtype=torch.float64)
+        wrong, images = 0, 0
+        for logits_NK, (_, labels_N) in zip(logits, self.batches, strict=True):
+            loss += functional.cross_entropy(logits_NK, labels_N, reduction="sum").double().cpu()
+            wrong += int((logits_NK.argmax(1) != labels_N).sum())
+            images += len(labels_N)
+        return float(loss) / images, wrong / images
+
+
+def _batches(count: int, images: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Positions of `images` (at most `count`) drawn images, in batches of nearly equal size."""
+    positions_N = rng.permutation(count)[:images]
+    return np.array_split(positions_N, math.ceil(len(positions_N) / batch_size))

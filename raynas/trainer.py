@@ -1,0 +1,155 @@
+"""Training one supernet: a step is a function of (weights, seed, step number), so that it can be repeated anywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from raynas import device as devices
+from raynas import seeds
+from raynas.augmentation import Augmenter
+from raynas.batches import EVERY_ROW, Batches
+from raynas.config import DataSettings, TrainingSettings
+from raynas.data import Split
+from raynas.replica_group import ReplicaGroup
+from raynas.supernet import BatchNorm, Supernet, touched
+from raynas.training_rule import Batch, DivergenceError, TrainingRule
+
+LOGS = 100
+"""How many points a training curve has."""
+
+
+class Trainer:
+    """Moves a supernet's weights by the gradients that a training rule asks for.
+
+    Each replica of a shard holds one, with equal weights. All randomness (paths, images, augmentation) is drawn from
+    the seed and the step's number, so nothing of it needs saving.
+    """
+
+    def __init__(
+        self,
+        *,
+        supernet: Supernet,
+        rule: TrainingRule,
+        split: Split,
+        training: TrainingSettings,
+        data: DataSettings,
+        seed: int,
+        device: torch.device,
+        group: ReplicaGroup | None = None,
+    ) -> None:
+        self.device = device
+        self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.supernet.train()
+        self.owners = self.supernet.owners()
+        self.rule = rule
+        self.settings = training
+        self.seed = seed
+        self.step = 0
+        self.curves: list[dict[str, float]] = []
+        self.group = ReplicaGroup()
+        augmenter = Augmenter(split, data, device)
+        self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
+        self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
+        self.optimizer = torch.optim.SGD(
+            self.supernet.parameters(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+        self.use(group or ReplicaGroup())
+
+    def use(self, group: ReplicaGroup) -> None:
+        """Train as a replica of this group from now on."""
+        self.group = group
+        joined = group.world > 1 and self.rule.splits_batch
+        for module in self.supernet.modules():
+            if isinstance(module, BatchNorm):
+                module.sum_over_replicas = group.sum if joined else None
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two points of the training curve."""
+        return max(1, self.settings.steps // LOGS)
+
+    def advance(self) -> dict[str, float]:
+        """Train up to the next point of the curve and return it; raises DivergenceError if a loss is not finite."""
+        began, first = time.perf_counter(), self.step
+        until = min(self.settings.steps, (self.step // self.log_every + 1) * self.log_every)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        metrics: dict[str, float] = {}
+        while self.step < until:
+            step_loss, step_metrics = self.train_step()
+            loss += step_loss
+            for name, value in step_metrics.items():
+                metrics[name] = metrics.get(name, 0.0) + float(value)
+        steps = self.step - first
+        mean = float(self.group.sum(loss)) / self.group.world / steps
+        if not math.isfinite(mean):
+            raise DivergenceError(f"the loss is {mean} after step {self.step}")
+        seconds = time.perf_counter() - began
+        point = {
+            "step": float(self.step),
+            "loss": mean,
+            "learning_rate": self.learning_rate(self.step - 1),
+            "seconds": seconds,
+            "images_per_s": self.settings.batch_size * steps / seconds,
+            **{name: value / steps for name, value in metrics.items()},
+        }
+        self.curves.append(point)
+        return point
+
+    def train_step(self) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """One optimisation step; returns the rule's loss and metrics."""
+        rng = seeds.generator(self.seed, "paths", self.step)
+        train = self._batch("train", self.train)
+        validation = self._batch("validation", self.validation) if self.rule.needs_validation else None
+        self.optimizer.zero_grad(set_to_none=True)
+        with devices.autocast(self.device):
+            result = self.rule.step(self.supernet, train, validation, loss=self._loss, rng=rng, group=self.group)
+        on_paths = touched(self.owners, result.paths)
+        self.group.sum_gradients(on_paths)
+        torch.nn.utils.clip_grad_norm_(on_paths, self.settings.gradient_clip)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = self.learning_rate(self.step)
+        self.optimizer.step()
+        self.step += 1
+        return result.loss, result.metrics
+
+    def learning_rate(self, step: int) -> float:
+        """Cosine from the start value towards zero at the last step."""
+        return 0.5 * self.settings.learning_rate * (1 + math.cos(math.pi * step / self.settings.steps))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, and the curve so far."""
+        return {
+            "step": self.step,
+            "supernet": self.supernet.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "rule": self.rule.state_dict(),
+            "curves": self.curves,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.step = int(state["step"])
+        self.supernet.load_state_dict(state["supernet"])
+        moments = {int(index): value for index, value in state["optimizer"].items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.rule.load_state_dict(state["rule"])
+        self.curves = list(state["curves"])
+
+    def _batch(self, stream: str, source: Batches) -> Batch:
+        """This replica's share of the step's joined batch, or all of it for a rule that does not split it."""
+        shared = self.rule.splits_batch and self.group.world > 1
+        rows = slice(self.group.rank, None, self.group.world) if shared else EVERY_ROW
+        return Batch(*source.augmented(self.step, self.settings.batch_size, self.seed, stream, rows))
+
+    def _loss(self, logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+        return functional.cross_entropy(logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing)

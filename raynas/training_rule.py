@@ -1,0 +1,94 @@
+"""What a training rule is: one optimisation step's gradients for a supernet, and with which paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raynas.architecture import Architecture
+from raynas.replica_group import ReplicaGroup
+from raynas.space import SearchSpace
+from raynas.supernet import Supernet
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Mean cross-entropy of logits_NK and labels_N."""
+
+
+class DivergenceError(Exception):
+    """A loss is no longer finite; the supernet, and the members that need it, have failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images after augmentation and their labels: (N, C, H, W) and (N,)."""
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step did: its paths, its mean loss (on the device, detached), and figures worth a curve."""
+
+    paths: tuple[Architecture, ...]
+    loss: Tensor
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+class TrainingRule(Protocol):
+    """Built as Rule(space, *, seed, ...); fills the gradients of a step and owns its architecture parameters.
+
+    The trainer clears the gradients before a step, sums them over the replicas afterwards, and moves the weights.
+    A rule that splits the batch gets its replica's share and scales its gradients by 1 / world, so that the sum is
+    that of the joined batch; a rule that does not gets the whole batch on each replica.
+    """
+
+    needs_validation: bool
+    splits_batch: bool
+
+    def step(
+        self,
+        supernet: Supernet,
+        train: Batch,
+        validation: Batch | None,
+        *,
+        loss: Loss,
+        rng: np.random.Generator,
+        group: ReplicaGroup,
+    ) -> StepResult:
+        """Accumulate one step's gradients; `rng` draws alike on all replicas, and anew for each step."""
+
+    def probabilities(self) -> tuple[NDArray[np.float64], ...]:
+        """For each block the learnt distribution over its choices; uniform where nothing is learnt."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rule has learnt, as tensors, numbers and nested dicts and lists of them."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+
+
+class FixedRule:
+    """What rules that learn no distribution share: uniform probabilities, no state, and a split batch."""
+
+    needs_validation = False
+    splits_batch = True
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def probabilities(self) -> tuple[NDArray[np.float64], ...]:
+        """Uniform over each block's choices."""
+        return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in self.space.blocks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is learnt."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""

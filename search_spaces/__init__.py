@@ -1,0 +1,1 @@
+"""Search spaces that come with raynas: one file each, with SPACE and supernet()."""

@@ -1,0 +1,139 @@
+"""NAS-Bench-Macro: a chain of eight layers in three stages, each layer an identity or one of two MobileNet blocks.
+
+Su et al., CVPR 2021 (arXiv:2103.11922). The choice blocks are the layers from input to output, the choices 0 identity,
+1 MB3_K3 (expansion 3, kernel 3) and 2 MB6_K5, so that a key such as `22212220` lists the choice indices.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from raynas.architecture import Architecture
+from raynas.space import ChoiceBlock, SearchSpace
+from raynas.supernet import BatchNorm, Choice, Choices, Supernet
+
+CHOICES = ("identity", "MB3_K3", "MB6_K5")
+LAYERS_PER_STAGE = (2, 3, 3)
+LAYERS = sum(LAYERS_PER_STAGE)
+
+
+def to_string(architecture: Architecture) -> str:
+    """The benchmark's key: one digit a layer."""
+    return "".join(map(str, architecture))
+
+
+def from_string(text: str) -> Architecture:
+    """Read the benchmark's key; raises ValueError for anything else."""
+    if len(text) != LAYERS or not set(text) <= set("012"):
+        raise ValueError(f"expected {LAYERS} digits of 0 to {len(CHOICES) - 1} such as 22212220, but got {text!r}")
+    return tuple(map(int, text))
+
+
+def canonical(architecture: Architecture) -> Architecture:
+    """Push identities behind the other layers of their stage: 6,561 keys, 3,969 networks.
+
+    A stage's first layer stays where it is, as it halves the resolution whatever is chosen.
+    """
+    result: list[int] = []
+    for layers in LAYERS_PER_STAGE:
+        first, *rest = architecture[len(result) : len(result) + layers]
+        result += [first, *sorted(rest, key=lambda choice: choice == 0)]  # stable: the others keep their order
+    return tuple(result)
+
+
+SPACE = SearchSpace(
+    name="nas_bench_macro",
+    blocks=tuple(ChoiceBlock(f"layer {number}", CHOICES) for number in range(1, LAYERS + 1)),
+    canonical=canonical,
+    to_string=to_string,
+    from_string=from_string,
+)
+
+
+def supernet(
+    *, in_channels: int, classes: int, resolution: int, channels: int = 32, head_channels: int = 1280
+) -> Supernet:
+    """The benchmark's network with all choices in every layer; its defaults are the benchmark's own width.
+
+    channels: of the stem; each stage doubles them and halves `resolution`. head_channels: before the classifier.
+    Raises ValueError for settings that are not positive.
+    """
+    if min(channels, head_channels, resolution) < 1:
+        raise ValueError(
+            f"expected channels, head_channels and resolution of at least 1, "
+            f"but got {channels=}, {head_channels=}, {resolution=}; raise it."
+        )
+    return NasBenchMacro(in_channels, classes, channels, head_channels)
+
+
+class NasBenchMacro(Supernet):
+    """Stem, the chain of eight layers, 1x1 convolution and classifier."""
+
+    def __init__(self, in_channels: int, classes: int, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
+            BatchNorm(channels),
+            nn.ReLU(inplace=True),
+        )
+        self.layers = nn.ModuleList()
+        for layers in LAYERS_PER_STAGE:
+            self.layers.append(Choice(len(self.layers), _options(channels, channels * 2, stride=2)))
+            channels *= 2
+            for _ in range(layers - 1):
+                self.layers.append(Choice(len(self.layers), _options(channels, channels, stride=1)))
+        self.head = nn.Sequential(
+            nn.Conv2d(channels, head_channels, kernel_size=1, bias=False),
+            BatchNorm(head_channels),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(head_channels, classes),
+        )
+
+    def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
+        """(N, C, H, W) -> logits (N, K)."""
+        features_NCHW = self.stem(images_NCHW)
+        for layer in self.layers:
+            features_NCHW = layer(features_NCHW, architecture)
+        return self.head(features_NCHW)  # type: ignore[no-any-return]
+
+
+class MobileBlock(nn.Module):
+    """Inverted residual: expand, depthwise convolution, project; no shortcut where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, kernel_size: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.shortcut = stride == 1 and in_channels == out_channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, kernel_size=1, bias=False),
+            BatchNorm(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, kernel_size, stride, padding=kernel_size // 2, groups=hidden, bias=False),
+            BatchNorm(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, out_channels, kernel_size=1, bias=False),
+            BatchNorm(out_channels),
+        )
+
+    def forward(self, inputs_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        outputs_NCHW: Tensor = self.layers(inputs_NCHW)
+        return outputs_NCHW + inputs_NCHW if self.shortcut else outputs_NCHW
+
+
+def _options(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+    """The options of a layer, in the order of CHOICES."""
+    identity = (
+        nn.Identity()
+        if stride == 1 and in_channels == out_channels
+        else nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), BatchNorm(out_channels)
+        )
+    )
+    return [
+        identity,
+        MobileBlock(in_channels, out_channels, stride, expansion=3, kernel_size=3),
+        MobileBlock(in_channels, out_channels, stride, expansion=6, kernel_size=5),
+    ]

@@ -1,0 +1,185 @@
+"""The pool scores as one process would, each network once, whoever asks and whoever dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from raynas import device as devices
+from raynas.architecture import Architecture
+from raynas.checkpoint import load_weights, save_weights
+from raynas.config import Config
+from raynas.data import Dataset, load, split
+from raynas.distributed import evaluator_pool as evaluator_pool_module
+from raynas.distributed.evaluator_pool import CHUNK, evaluator_pool
+from raynas.distributed.population import PooledEvaluator
+from raynas.errors import UserError
+from raynas.evaluation import Evaluation
+from raynas.plan import build_supernet
+from raynas.storage import Folder
+from raynas.strategies.random_search import RandomSearch
+from raynas.supernet_evaluator import Costs, SupernetEvaluator
+from search_spaces.nas_bench_201 import SPACE
+from tests.distributed.fatal_cost import FATAL
+from tests.distributed.processes import actors, kill, needs_proc
+from tests.helpers import small_config
+
+FIRST, SECOND = "supernet-one", "supernet-two"
+ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
+ASKED = [*RandomSearch(SPACE, seed=0).ask(2 * CHUNK), *ISOMORPHIC]
+DISTINCT = len({SPACE.canonicalise(one) for one in ASKED})
+PLAIN = small_config()
+SLOW = small_config(evaluation={"costs": ("macs", "tests.distributed.slow_cost")})
+CHOOSY = small_config(evaluation={"costs": ("macs", "tests.distributed.fatal_cost")}, constraints={"macs": 60_000})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def data(cluster: None, digits: Dataset) -> ray.ObjectRef:
+    return ray.put(digits.to_numpy())
+
+
+@pytest.fixture(scope="module")
+def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A folder with the weights of two supernets, which no evaluator is built with."""
+    folder = Folder(str(tmp_path_factory.mktemp("run")))
+    for seed, name in ((7, FIRST), (8, SECOND)):
+        _publish(folder, digits, name, seed)
+    return folder
+
+
+def _publish(folder: Folder, digits: Dataset, name: str, seed: int) -> None:
+    weights = build_supernet(PLAIN, digits, seed=seed).state_dict()
+    save_weights(folder, f"supernets/{name}/weights.safetensors", weights)
+
+
+def locally(config: Config, run: Folder, digits: Dataset, name: str) -> list[Evaluation]:
+    """ASKED, scored in this process."""
+    supernet = build_supernet(config, digits, seed=0)
+    supernet.load_state_dict(load_weights(run, f"supernets/{name}/weights.safetensors"))
+    evaluator = SupernetEvaluator(
+        supernet=supernet,
+        canonicalise=SPACE.canonicalise,
+        split=split(digits, config.data.validation_fraction, config.seed),
+        data=config.data,
+        settings=config.evaluation,
+        costs=Costs(config.evaluation.costs, config.constraints, supernet, digits.image_shape_CHW),
+        seed=config.seed,
+        device=devices.prepare(1),
+    )
+    return list(evaluator.evaluate(ASKED))
+
+
+def ask(pool: Any, name: str, architectures: list[Architecture]) -> list[Evaluation]:
+    """What the pool answers."""
+    return list(PooledEvaluator(pool, name, PLAIN.evaluation.costs).evaluate(architectures))
+
+
+@pytest.fixture(scope="class")
+def pool(data: ray.ObjectRef, run: Folder) -> Iterator[Any]:
+    """Two workers."""
+    with evaluator_pool(PLAIN, data, run, 2) as pool:
+        yield pool
+
+
+class TestTwoWorkers:
+    """What holds of a pool whose workers live."""
+
+    def test_the_pool_equals_the_local_evaluator_and_scores_each_network_once(
+        self, pool: Any, run: Folder, digits: Dataset
+    ) -> None:
+        assert len(ASKED) > DISTINCT
+        calls = [pool.evaluate.remote(FIRST, ASKED[turn:] + ASKED[:turn]) for turn in range(0, len(ASKED), 5)]
+        expected = locally(PLAIN, run, digits, FIRST)
+        assert len({one.objectives for one in expected}) == DISTINCT
+        for turn, call in zip(range(0, len(ASKED), 5), calls, strict=True):
+            assert ray.get(call) == expected[turn:] + expected[:turn]
+        assert ray.get(pool.counts.remote()) == {"scored": DISTINCT, "known": DISTINCT}
+
+    def test_another_supernet_gives_other_scores_of_the_same_networks(
+        self, pool: Any, run: Folder, digits: Dataset
+    ) -> None:
+        expected = locally(PLAIN, run, digits, SECOND)
+        assert ask(pool, SECOND, ASKED) == expected
+        assert [one.objectives[0] for one in expected] != [one.objectives[0] for one in ask(pool, FIRST, ASKED)]
+        assert [one.objectives[2:] for one in expected] == [one.objectives[2:] for one in ask(pool, FIRST, ASKED)]
+
+    def test_what_an_earlier_attempt_scored_is_not_scored_again(self, pool: Any) -> None:
+        before = ray.get(pool.counts.remote())
+        earlier = [Evaluation(one, (0.5, 0.25, 1.0, 2.0)) for one in ISOMORPHIC[:1]]
+        ray.get(pool.remember.remote("supernet-of-before", earlier))
+        assert ask(pool, "supernet-of-before", ISOMORPHIC[:2]) == [
+            Evaluation(one, (0.5, 0.25, 1.0, 2.0)) for one in ISOMORPHIC[:2]
+        ]
+        assert ray.get(pool.counts.remote())["scored"] == before["scored"]
+
+    def test_weights_that_cannot_be_read_are_told_to_the_asker_and_the_pool_goes_on(
+        self, pool: Any, run: Folder, digits: Dataset
+    ) -> None:
+        run.write("supernets/broken/weights.safetensors", b"half a superne")
+        with pytest.raises(ray.exceptions.RayTaskError) as told:
+            ask(pool, "broken", ASKED)
+        assert isinstance(told.value.cause, UserError)
+        assert "not a whole checkpoint" in str(told.value.cause)
+        _publish(run, digits, "broken", 7)
+        assert ask(pool, "broken", ASKED) == ask(pool, FIRST, ASKED)
+
+    def test_nothing_asked_is_nothing_answered(self, pool: Any) -> None:
+        assert ask(pool, FIRST, []) == []
+
+
+@needs_proc
+def test_a_worker_or_the_pool_killed_in_the_middle_changes_nothing(
+    data: ray.ObjectRef, run: Folder, digits: Dataset
+) -> None:
+    """One worker, which besides shows that its number makes no difference."""
+    with evaluator_pool(SLOW, data, run, 1) as pool:
+
+        def at_work() -> bool:
+            return 0 < ray.get(pool.counts.remote())["scored"] < DISTINCT
+
+        call = pool.evaluate.remote(FIRST, ASKED)
+        kill(lambda: actors(os.getpid(), "EvaluatorWorker"), at_work)
+        assert ray.get(call) == locally(SLOW, run, digits, FIRST)
+        assert ray.get(pool.counts.remote()) == {"scored": DISTINCT, "known": DISTINCT}
+        call = pool.evaluate.remote(SECOND, ASKED)
+        kill(lambda: actors(os.getpid(), "EvaluatorPool"), lambda: True)
+        assert ray.get(call) == locally(SLOW, run, digits, SECOND)
+
+
+def test_what_kills_its_worker_each_time_and_what_breaks_a_limit_have_failed_and_the_others_are_scored(
+    data: ray.ObjectRef, run: Folder, digits: Dataset
+) -> None:
+    with evaluator_pool(CHOOSY, data, run, 1) as pool:
+        *found, fatal = ask(pool, FIRST, [*ASKED, FATAL])
+    assert fatal.objectives == ()
+    assert fatal.failure is not None and fatal.failure.startswith("killed its evaluator 3 times: ")
+    assert found == locally(CHOOSY, run, digits, FIRST)
+    rejected = [one.failure for one in found if not one.objectives]
+    assert 0 < len(rejected) < len(found)
+    assert all(reason is not None and reason.startswith("constraint: macs ") for reason in rejected)
+
+
+@needs_proc
+def test_where_others_hold_part_of_the_cluster_fewer_workers_do(
+    data: ray.ObjectRef, run: Folder, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator_pool_module, "PATIENCE_S", 0.5)
+    other = placement_group([{"CPU": 1}])
+    try:
+        ray.get(other.ready())
+        config = small_config(evaluation={"workers": None})
+        with evaluator_pool(config, data, run, 2) as pool:
+            assert ask(pool, FIRST, ASKED) == locally(PLAIN, run, digits, FIRST)
+            assert len(actors(os.getpid(), "EvaluatorWorker")) == 1
+    finally:
+        remove_placement_group(other)

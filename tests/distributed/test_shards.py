@@ -1,0 +1,135 @@
+"""Shards: replicas that are killed are replaced, and the weights are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from raynas.checkpoint import load_weights
+from raynas.data import load
+from raynas.distributed import shards
+from raynas.distributed.shards import CHECKPOINT, MOST_DEATHS, train_supernet, train_supernets
+from raynas.errors import UserError
+from raynas.plan import make_plan
+from raynas.storage import Folder
+from tests.distributed.processes import actors, kill, needs_proc
+from tests.helpers import make_trainer, rule_plan, small_config
+
+STEPS = 10
+"""A third of an epoch of digits in batches of 32."""
+
+
+@pytest.fixture(scope="module")
+def data(cluster: None) -> ray.ObjectRef:
+    return ray.put(load("digits").to_numpy())
+
+
+def silent(task: str, done: float, facts: dict[str, float]) -> None:
+    """A progress that nobody looks at."""
+
+
+@needs_proc
+def test_replicas_killed_in_mid_epoch_are_replaced_and_the_weights_are_those_of_an_undisturbed_run(
+    data: ray.ObjectRef, tmp_path: Path
+) -> None:
+    config = small_config(training={"steps": STEPS, "replicas": 2})
+    plan, supernet = rule_plan("uniform", config)
+    whole, broken = Folder(str(tmp_path / "whole")), Folder(str(tmp_path / "broken"))
+    asyncio.run(train_supernet(supernet, plan.config, data, whole, silent))
+    killed: list[int] = []
+    begun: list[float] = []
+
+    def disturb(task: str, done: float, facts: dict[str, float]) -> None:
+        if not facts:  # a replica that joins its group tells where it stands
+            begun.append(done)
+        if len(killed) == 0 or (len(killed) == 1 and done == 4):  # before the first checkpoint, and after the fourth
+            replicas = actors(os.getpid(), "Replica")
+            assert len(replicas) == 2
+            killed.extend(kill(lambda: [replicas[len(killed)]], lambda: True))
+
+    asyncio.run(train_supernet(supernet, plan.config, data, broken, disturb))
+    assert len(killed) == 2
+    weights = f"supernets/{supernet.id}/weights.safetensors"
+    assert whole.read(weights) == broken.read(weights)
+    assert begun == [0, 0, 0, 0, begun[-1], begun[-1]] and begun[-1] >= 3, "the third group goes on from a checkpoint"
+    curves = [folder.read_table(f"supernets/{supernet.id}/curves.parquet").to_pylist() for folder in (whole, broken)]
+    assert [[point["loss"] for point in curve] for curve in curves] == [[point["loss"] for point in curves[0]]] * 2
+    assert [point["step"] for point in curves[1]] == list(range(1, STEPS + 1)), "no step counted twice"
+
+
+def test_one_replica_trains_what_a_bare_trainer_trains(data: ray.ObjectRef, tmp_path: Path) -> None:
+    plan, supernet = rule_plan("parsec", samples=2)
+    asyncio.run(train_supernet(supernet, plan.config, data, Folder(str(tmp_path)), silent))
+    bare = make_trainer("parsec", samples=2)
+    while bare.step < supernet.training.steps:
+        bare.advance()
+    folder = Folder(str(tmp_path)) / f"supernets/{supernet.id}"
+    weights = load_weights(folder, "weights.safetensors")
+    assert weights.keys() == bare.supernet.state_dict().keys()
+    assert all(value.equal(weights[name]) for name, value in bare.supernet.state_dict().items())
+    state = folder.read_json("state.json")
+    assert state["failure"] is None
+    assert state["probabilities"] == [p.tolist() for p in bare.rule.probabilities()]
+
+
+def test_a_diverging_supernet_is_written_down_as_failed_and_the_others_are_trained(
+    cluster: None, tmp_path: Path
+) -> None:
+    config = small_config(
+        members=[
+            {"method": "random_search", "training": {"learning_rate": 1e30}},
+            {"method": "regularized_evolution"},
+        ]
+    )
+    plan, run = make_plan(config), Folder(str(tmp_path))
+    train_supernets(plan, load("digits").to_numpy(), run, silent)
+    diverged, trained = (run.read_json(f"supernets/{one.id}/state.json") for one in plan.supernets)
+    assert diverged["failure"].startswith("diverged: the loss is ")
+    assert not run.exists(f"supernets/{diverged['id']}/weights.safetensors")
+    assert trained["failure"] is None
+    assert run.exists(f"supernets/{trained['id']}/weights.safetensors")
+
+
+def test_what_is_no_death_is_told_and_not_tried_again(data: ray.ObjectRef, tmp_path: Path) -> None:
+    plan, supernet = rule_plan("uniform")
+    run = Folder(str(tmp_path))
+    run.write(f"supernets/{supernet.id}/{CHECKPOINT}", b"half a checkpoi")
+    with pytest.raises(ray.exceptions.RayTaskError) as told:
+        asyncio.run(train_supernet(supernet, plan.config, data, run, silent))
+    assert isinstance(told.value.cause, UserError)
+    assert "delete the folder" in str(told.value.cause)
+    assert not run.exists(f"supernets/{supernet.id}/state.json")
+
+
+@pytest.mark.parametrize(("progress", "starts"), [(0, MOST_DEATHS + 1), (1, None)])
+def test_a_shard_is_given_up_only_when_it_dies_again_and_again_without_progress(
+    progress: int, starts: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt dies; with progress the checkpoint is further each time, and at last it ends."""
+    plan, supernet = rule_plan("uniform")
+    attempts: list[int] = []
+
+    async def run(*_: Any) -> dict[str, Any]:
+        attempts.append(1)
+        if len(attempts) > 5 * MOST_DEATHS:
+            return {}
+        raise ray.exceptions.ActorDiedError()
+
+    class Checkpoints:
+        def exists(self, name: str) -> bool:
+            return True
+
+    monkeypatch.setattr(shards, "_start", lambda *_: [])
+    monkeypatch.setattr(shards, "_run", run)
+    monkeypatch.setattr(shards, "load_state", lambda folder, name: {"step": progress * len(attempts)})
+    if starts is None:
+        assert asyncio.run(shards._train(supernet, plan.config, None, Checkpoints(), None, silent)) == {}
+    else:
+        with pytest.raises(ray.exceptions.RayActorError):
+            asyncio.run(shards._train(supernet, plan.config, None, Checkpoints(), None, silent))
+        assert len(attempts) == starts

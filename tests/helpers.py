@@ -1,0 +1,65 @@
+"""What several tests need: a small run on real digits, and trainers for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from raynas.config import Config, check
+from raynas.data import load, split
+from raynas.plan import MemberPlan, Plan, SupernetPlan, build_rule, build_supernet, make_plan
+from raynas.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "space": {"name": "nas_bench_201", "settings": {"channels": 4, "cells_per_stage": 1}},
+    "training": {"steps": 12, "batch_size": 32, "checkpoint_every_s": 0.0},
+    "evaluation": {"images": 64, "batch_size": 32, "workers": 1},
+    "search": {"evaluations": 12, "batch_size": 4},
+    "selector": {"leaders": 6, "finalists": 1},
+    "retraining": {"epochs": 1, "calibration": 2},
+    "members": [
+        {"method": "random_search"},
+        {
+            "method": "regularized_evolution",
+            "training_rule": "fair",
+            "settings": {"population_size": 4, "tournament_size": 2},
+        },
+    ],
+}
+
+
+def small_config(**changes: Any) -> Config:
+    """A run that takes seconds; `changes` replace whole sections' keys."""
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in SMALL.items()}
+    for section, change in changes.items():
+        values[section] = {**values.get(section, {}), **change} if isinstance(change, dict) else change
+    return check(values)
+
+
+def rule_plan(rule: str, config: Config | None = None, **rule_settings: Any) -> tuple[Plan, SupernetPlan]:
+    """A plan with one supernet, trained by `rule`."""
+    base = config or small_config()
+    member = {"method": "random_search", "training_rule": rule, "rule_settings": rule_settings}
+    plan = make_plan(check({**base.model_dump(exclude_unset=True), "members": [member]}))
+    return plan, plan.supernets[0]
+
+
+def make_trainer(rule: str, config: Config | None = None, group: Any = None, **rule_settings: Any) -> Trainer:
+    """A trainer of the small supernet on digits, on the CPU."""
+    plan, supernet = rule_plan(rule, config, **rule_settings)
+    torch.set_flush_denormal(True)
+    dataset = load(plan.config.data.name, resolution=plan.config.data.resolution)
+    return Trainer(
+        supernet=build_supernet(plan.config, dataset, seed=supernet.seed),
+        rule=build_rule(supernet, plan.space),
+        split=split(dataset, plan.config.data.validation_fraction, plan.config.seed),
+        training=supernet.training,
+        data=plan.config.data,
+        seed=supernet.seed,
+        device=torch.device("cpu"),
+        group=group,
+    )
+
+
+__all__ = ["MemberPlan", "make_trainer", "rule_plan", "small_config"]

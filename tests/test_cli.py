@@ -1,0 +1,274 @@
+"""What a command does with a run's folder, and how it ends: 0 done, 2 one line for the user, 1 a fault of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from raynas import cli
+from raynas.errors import UserError
+from raynas.storage import Folder
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of a mistake."""
+        assert self.code == 2, self.err
+        assert self.err.startswith("raynas: ") and self.err.count("\n") == 1 and "Traceback" not in self.err
+        return self.err
+
+
+Raynas = Callable[..., Ended]
+
+
+@pytest.fixture
+def raynas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Raynas:
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["raynas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code is None or isinstance(ended.value.code, int)
+        out, err = capsys.readouterr()
+        return Ended(ended.value.code or 0, out, err)
+
+    return run
+
+
+@pytest.fixture
+def run_folder(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def content(folder: Path) -> dict[str, str]:
+    """A digest of every file, hidden ones too."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def search_again(run: Path, *arguments: str) -> list[str]:
+    return ["search", str(run / "config.toml"), "--storage", str(run.parent), "--name", run.name, *arguments]
+
+
+# --- how a command ends ---------------------------------------------------------------------------------------------
+
+
+def test_no_arguments_show_the_help(raynas: Raynas) -> None:
+    shown = raynas()
+    assert shown.code == 0 and "Usage: raynas" in shown.out and shown.out == raynas("--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serch"], "search"),
+        (["search", "--nmae", "x"], "--name"),
+        (["search", "--repeats", "0"], "greater than or equal to 1"),
+        (["search", "--repeats", "3"], "--table"),
+        (["search", "--name", ""], "--name"),
+        (["search", "--name", "../x"], "--storage"),
+        (["search", "--storage", "ftp://x/y"], "s3://"),
+        (["list"], "FAMILY"),
+        (["list", "nonsense"], "methods"),
+        (["export", "somewhere"], "--output"),
+        (["rank", "nowhere"], "no run"),
+    ],
+)
+def test_a_wrong_command_is_told_in_one_line(arguments: list[str], told: str, raynas: Raynas, tmp_path: Path) -> None:
+    assert told in raynas(*arguments).line
+
+
+def test_a_mistake_that_was_told_in_an_actor_is_the_same_line(raynas: Raynas, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrapped(UserError):  # noqa: N818 (as Ray does it: of both classes, and its text is the actor's traceback)
+        cause = UserError("expected this, got that; mend it.")
+
+    def fails(*_: object) -> None:
+        raise Wrapped("ray::Actor.method() (pid=1)\nTraceback ...")
+
+    monkeypatch.setattr(cli, "_existing", fails)
+    assert raynas("report", "run").line == "raynas: expected this, got that; mend it.\n"
+
+
+def test_a_fault_of_ours_has_its_traceback_and_exit_code_1(raynas: Raynas, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "_existing", fails)
+    ended = raynas("report", "run")
+    assert ended.code == 1 and "Traceback" in ended.err
+    assert "ZeroDivisionError: a bug" in ended.err.splitlines()[-1] and "report it" in ended.err.splitlines()[-1]
+
+
+def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_existing", interrupted)
+    ended = raynas("report", "run")
+    assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
+
+
+@pytest.mark.parametrize("family", list(cli.Family))
+def test_every_family_is_listed_with_a_sentence_each(family: str, raynas: Raynas) -> None:
+    listed = raynas("list", family)
+    assert listed.code == 0
+    names = [line.split()[0] for line in listed.out.splitlines()[1:] if not line.startswith(" ")]
+    assert names and all(len(line.split()) > 1 for line in listed.out.splitlines() if not line.startswith(" "))
+
+
+# --- a run's folder -------------------------------------------------------------------------------------------------
+
+
+def test_gap_report_and_export_of_a_finished_run(raynas: Raynas, run_folder: Path) -> None:
+    assert raynas("gap", run_folder).code == 0 and (run_folder / "gap.json").is_file()
+    reported = raynas("report", run_folder)
+    assert reported.code == 0 and Path(reported.out.splitlines()[-1]).read_text().startswith("<!doctype html>")
+    model = run_folder.parent / "model"
+    exported = raynas("export", run_folder, "--output", model)
+    assert exported.code == 0 and "verified after loading" in exported.out
+    assert sorted(path.name for path in model.iterdir()) == ["card.json", "model.pt2", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("config.toml", "search"),
+        ("data.json", "export"),
+        ("timings.json", "search"),
+        ("members.json", "search"),
+        ("agreement.json", "search"),
+        ("gap.json", "report"),
+        ("ranking.parquet", "search"),
+        ("ranking.parquet", "retrain"),
+        ("ranking.parquet", "gap"),
+        ("ranking.parquet", "report"),
+        ("evaluations/random_search.parquet", "search"),
+        ("evaluations/random_search.parquet", "rank"),
+        ("supernets/*/state.json", "search"),
+        ("supernets/*/weights.safetensors", "search"),
+        ("supernets/*/weights.safetensors", "rank"),
+        ("finalists/1/result.json", "search"),
+        ("finalists/1/result.json", "gap"),
+        ("finalists/1/result.json", "export"),
+        ("finalists/1/weights.safetensors", "export"),
+    ],
+)
+def test_half_a_file_is_told_by_its_path_and_nothing_is_changed(
+    file: str, command: str, raynas: Raynas, run_folder: Path
+) -> None:
+    for name in ("timings.json", "gap.json"):
+        (run_folder / name).write_text("[" + " " * 100 + "]")
+    (broken,) = run_folder.glob(file)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    before = content(run_folder)
+    arguments = search_again(run_folder) if command == "search" else [command, str(run_folder)]
+    ended = raynas(*arguments, *(["--output", run_folder.parent / "model"] if command == "export" else []))
+    assert str(broken) in ended.line
+    assert content(run_folder) == before
+
+
+@pytest.mark.parametrize(
+    ("done", "checkpoint"),
+    [
+        ("supernets/*/state.json", "supernets/*/checkpoint.safetensors"),
+        ("finalists/1/result.json", "finalists/1/checkpoint.safetensors"),
+    ],
+)
+def test_half_a_checkpoint_of_what_is_not_done_is_told_before_anything_starts(
+    done: str, checkpoint: str, raynas: Raynas, run_folder: Path
+) -> None:
+    (finished,) = run_folder.glob(done)
+    whole = (run_folder / "finalists/1/checkpoint.safetensors").read_bytes()
+    (finished.parent / "checkpoint.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert raynas(*search_again(run_folder), "--address", "127.0.0.1:1").err.startswith("raynas: cannot reach")
+    finished.unlink()
+    line = raynas(*search_again(run_folder)).line
+    assert "not a whole checkpoint" in line and f"delete the folder {finished.parent}," in line
+
+
+@pytest.mark.parametrize("file", ["ranking.parquet", "evaluations/random_search.parquet"])
+def test_a_table_without_its_columns_names_them(file: str, raynas: Raynas, run_folder: Path) -> None:
+    folder = Folder(str(run_folder))
+    folder.write_table(file, folder.read_table(file).drop_columns(["macs"]))
+    assert "without the columns macs" in raynas(*search_again(run_folder)).line
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("supernets/*/state.json", "failure"),
+        ("finalists/1/result.json", "validation_error"),
+        ("data.json", "fingerprint"),
+    ],
+)
+def test_a_record_without_its_entries_names_them(file: str, key: str, raynas: Raynas, run_folder: Path) -> None:
+    (record,) = run_folder.glob(file)
+    record.write_text("{}")
+    assert key in raynas(*search_again(run_folder)).line
+
+
+def test_a_run_of_other_settings_is_named_with_what_differs(raynas: Raynas, run_folder: Path) -> None:
+    before = content(run_folder)
+    line = raynas(*search_again(run_folder, "--set", "training.learning_rate=0.1")).line
+    assert "training.learning_rate" in line and "--name" in line
+    assert content(run_folder) == before
+
+
+def test_a_run_begun_with_other_images_is_refused(raynas: Raynas, run_folder: Path) -> None:
+    (run_folder / "data.json").write_text('{"fingerprint": "another"}')
+    assert "other data" in raynas(*search_again(run_folder)).line
+
+
+def test_a_refused_attempt_does_not_claim_the_name(raynas: Raynas, tmp_path: Path) -> None:
+    attempt = ["search", "--storage", tmp_path, "--name", "run", "--address", "127.0.0.1:1"]
+    assert "macs" in raynas(*attempt, "--set", "constraints.macs=1").line
+    assert "cannot reach" in raynas(*attempt).line
+    assert "cannot reach" in raynas(*attempt, "--set", "seed=1").line  # not: belongs to other settings
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+# --- what is asked of a run that is not there yet -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["retrain", "gap"])
+def test_a_run_without_a_ranking_is_sent_to_rank(command: str, raynas: Raynas, run_folder: Path) -> None:
+    (run_folder / "ranking.parquet").unlink()
+    assert "raynas rank" in raynas(command, run_folder).line
+
+
+def test_an_export_before_retraining_is_sent_to_retrain(raynas: Raynas, run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "finalists")
+    assert "raynas retrain" in raynas("export", run_folder, "--output", run_folder / "model").line
+
+
+def test_a_list_is_not_scored_by_supernets_that_are_not_trained(raynas: Raynas, run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "supernets")
+    (run_folder / "list.txt").write_text("0-0-0-0-0-0\n")
+    line = raynas("rank", run_folder, "--architectures", run_folder / "list.txt").line
+    assert "uniform" in line and "raynas rank" in line
+
+
+def test_no_file_is_overwritten_by_scores(raynas: Raynas, run_folder: Path) -> None:
+    (run_folder / "list.txt").write_text("0-0-0-0-0-0\n")
+    asked = ["rank", run_folder, "--architectures", run_folder / "list.txt", "--output", run_folder / "list.txt"]
+    assert "new file" in raynas(*asked).line
+    assert (run_folder / "list.txt").read_text() == "0-0-0-0-0-0\n"
+    assert "--architectures" in raynas("rank", run_folder, "--output", "x.parquet").line
+
+
+@pytest.mark.parametrize(("text", "told"), [(b"\xff\xfe", "cannot read"), (None, "No such file"), (b"\n", "no arch")])
+def test_a_list_that_cannot_be_read_is_told(text: bytes | None, told: str, raynas: Raynas, run_folder: Path) -> None:
+    if text is not None:
+        (run_folder / "list.txt").write_bytes(text)
+    assert told in raynas("rank", run_folder, "--architectures", run_folder / "list.txt").line

@@ -1,0 +1,73 @@
+"""The configurations that come with raynas."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from raynas import config
+from raynas.plan import make_plan
+
+CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def path(name: str) -> str:
+    return str(CONFIGS / f"{name}.toml")
+
+
+def test_the_digits_file_is_the_built_in_configuration() -> None:
+    written, built_in = config.load(path("digits")), config.load(None)
+    assert config.differences(built_in.model_dump(), written.model_dump()) == []
+    assert written == built_in
+
+
+def test_the_digits_file_spells_out_every_setting() -> None:
+    text = (CONFIGS / "digits.toml").read_text()
+    for section, settings in config.load(None).model_dump().items():
+        if isinstance(settings, dict) and section not in ("constraints", "space"):
+            body = re.search(rf"^\[{section}\](.*?)(?=^\[|\Z)", text, re.S | re.M)
+            assert body is not None, f"[{section}] is missing"
+            for key in settings:
+                assert re.search(rf"^(# )?{key} = ", body[1], re.M), f"{section}.{key} is missing"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_names_only_what_exists(name: str) -> None:
+    make_plan(config.load(path(name)))
+
+
+@pytest.mark.parametrize("name", ["cifar10_nas_bench_201", "cifar10_macro"])
+def test_uniform_and_fair_supernets_cost_the_same(name: str) -> None:
+    settings = config.load(path(name))
+    plan = make_plan(settings)
+    steps = {supernet.rule: supernet.training.steps for supernet in plan.supernets}
+    paths = max(len(block.choices) for block in plan.space.blocks)
+    assert steps["uniform"] == steps["fair"] * paths
+    assert settings.training.batch_size == 256
+
+
+@pytest.mark.parametrize("name", ["cifar10_nas_bench_201", "cifar10_macro"])
+def test_what_the_comment_says_for_a_machine_without_gpus_runs_without_gpus(name: str) -> None:
+    comments = "\n".join(line for line in (CONFIGS / f"{name}.toml").read_text().splitlines() if line[:1] == "#")
+    assert f"raynas search jobs/configs/{name}.toml" in comments
+    changes = re.findall(r"--set (\S+)", comments)
+    assert len(changes) > 10
+    settings = config.load(path(name), changes)
+    plan = make_plan(settings)
+    assert {supernet.training.gpus_per_replica for supernet in plan.supernets} == {0}
+    assert {supernet.training.cpus_per_replica for supernet in plan.supernets} == {1}
+    assert (settings.evaluation.gpus_per_worker, settings.retraining.gpus_per_trial) == (0, 0)
+    trained = {member.name: plan.supernet(member.supernet).training.steps for member in plan.members}
+    assert trained["nsga2"] < trained["random_search"] > trained["parsec"]  # the numbers mean the members they should
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10_macro"])
+def test_settings_that_are_commented_out_are_valid(name: str, tmp_path: Path) -> None:
+    text = (CONFIGS / f"{name}.toml").read_text()
+    uncommented, count = re.subn(r"^# (?=[a-z_]+ = )", "", text, flags=re.M)
+    assert count > 0
+    (tmp_path / "all.toml").write_text(uncommented)
+    assert config.load(str(tmp_path / "all.toml")) != config.load(path(name))

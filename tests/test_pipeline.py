@@ -1,0 +1,452 @@
+"""One small run on the digits through every stage: each file that it leaves, and what the same commands do again."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tomli_w
+
+from raynas import config, device
+from raynas.aggregators.kemeny import kemeny
+from raynas.architecture import Architecture, decode, encode
+from raynas.checkpoint import load_weights
+from raynas.costs.parameters import parameters
+from raynas.data import load, split
+from raynas.derivations.mode import mode
+from raynas.pareto import pareto_front
+from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_plan, uniform_probabilities
+from raynas.retraining import StandAloneTraining
+from raynas.search import schema
+from raynas.selector import consensus
+from raynas.storage import Folder
+from raynas.supernet_evaluator import Costs, SupernetEvaluator
+from search_spaces.nas_bench_201 import SPACE
+from tests.ray_head import Head, ray_head
+
+EVALUATIONS = 16
+COMMAND_S = 300.0
+"""A command that takes longer than this on the busiest machine hangs; the whole search takes 25 s on two idle cores."""
+SETTINGS: dict[str, Any] = {
+    "space": {"name": "nas_bench_201", "settings": {"channels": 4, "cells_per_stage": 1}},
+    "training": {"steps": 30, "batch_size": 32},
+    "evaluation": {"images": 64, "batch_size": 40, "workers": 1},
+    "search": {"evaluations": EVALUATIONS, "batch_size": 4},
+    "selector": {"leaders": 6, "finalists": 2},
+    "retraining": {"epochs": 2, "calibration": 4},
+    "members": [
+        {"method": "regularized_evolution", "settings": {"population_size": 6, "tournament_size": 3}},
+        {"method": "nsga2", "training_rule": "fair", "training": {"steps": 12}, "settings": {"population_size": 6}},
+        {"method": "parsec", "training": {"steps": 12}},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, what its command printed, and what it is made of."""
+
+    head: Head
+    toml: Path
+    path: Path
+    printed: str
+
+    @cached_property
+    def plan(self) -> Plan:
+        return make_plan(config.load(str(self.path / "config.toml")))
+
+    def member(self, name: str) -> MemberPlan:
+        return next(one for one in self.plan.members if one.name == name)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        return pq.read_table(self.path / name).to_pylist()  # type: ignore[no-any-return]
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+    @cached_property
+    def evaluators(self) -> dict[str, SupernetEvaluator]:
+        """An evaluator in this process for each supernet, by its label."""
+        settings = self.plan.config
+        dataset = load(settings.data.name)
+        found = {}
+        for one in self.plan.supernets:
+            network = build_supernet(settings, dataset, seed=settings.seed)
+            network.load_state_dict(load_weights(Folder(str(self.path / "supernets" / one.id)), "weights.safetensors"))
+            found[one.label] = SupernetEvaluator(
+                supernet=network,
+                canonicalise=SPACE.canonicalise,
+                split=split(dataset, settings.data.validation_fraction, settings.seed),
+                data=settings.data,
+                settings=settings.evaluation,
+                costs=Costs(settings.evaluation.costs, {}, network, dataset.image_shape_CHW),
+                seed=settings.seed,
+                device=device.prepare(1),
+            )
+        return found
+
+
+def raynas(head: Head, *arguments: str) -> str:
+    """Run the command line as a user does; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "raynas.cli", *arguments, "--address", head.address],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+        env=head.environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """Two evaluation workers and the members need three logical CPUs."""
+    with ray_head(cpus=3) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def run(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The whole search, with a limit that rejects about every other architecture."""
+    place = tmp_path_factory.mktemp("runs")
+    toml = place / "run.toml"
+    toml.write_text(tomli_w.dumps({**SETTINGS, "constraints": {"parameters": limit()}}))
+    printed = raynas(head, "search", str(toml), "--storage", str(place), "--name", "run")
+    return Run(head, toml, place / "run", printed)
+
+
+def limit() -> float:
+    dataset = load("digits")
+    predict = parameters(build_supernet(config.check(SETTINGS), dataset, seed=0), dataset.image_shape_CHW)
+    rng = np.random.default_rng(0)
+    return float(np.median([predict(SPACE.canonicalise(SPACE.sample(rng))) for _ in range(200)]))
+
+
+def test_the_settings_are_written_as_resolved(run: Run) -> None:
+    written = config.load(str(run.path / "config.toml"))
+    assert written == config.load(str(run.toml))
+    assert {one.name for one in written.members} == {"random_search", "regularized_evolution", "nsga2", "parsec"}
+    assert {"python", "raynas", "ray", "torch"} <= run.json("versions.json").keys()
+
+
+def test_the_random_baseline_can_be_switched_off() -> None:
+    without = config.check({**SETTINGS, "search": {"random_baseline": False}})
+    assert [one.name for one in make_plan(without).members] == ["regularized_evolution", "nsga2", "parsec"]
+
+
+def test_every_stage_says_how_long_it_took(run: Run) -> None:
+    timings = run.json("timings.json")
+    assert [one["stage"] for one in timings] == ["supernets", "population", "ranking", "retraining", "gap"]
+    assert all(one["seconds"] >= 0 for one in timings)
+
+
+def test_members_with_equal_training_share_one_supernet(run: Run) -> None:
+    used = {one.name: one.supernet for one in run.plan.members}
+    assert used["random_search"] == used["regularized_evolution"]
+    assert len(set(used.values())) == 3
+    assert {one.name for one in (run.path / "supernets").iterdir()} == set(used.values())
+    for name, supernet in used.items():
+        assert {row["supernet"] for row in run.rows(f"evaluations/{name}.parquet")} == {supernet}
+
+
+def test_a_supernets_files_say_how_it_was_trained(run: Run) -> None:
+    for one in run.plan.supernets:
+        state = run.json(f"supernets/{one.id}/state.json")
+        assert (state["id"], state["label"], state["rule"], state["seed"]) == (one.id, one.label, one.rule, 0)
+        assert state["steps"] == one.training.steps and state["failure"] is None and state["images_per_s"] > 0
+        assert [len(of_block) for of_block in state["probabilities"]] == [5] * 6
+        assert np.allclose(np.sum(state["probabilities"], axis=1), 1)
+        curves = run.rows(f"supernets/{one.id}/curves.parquet")
+        assert {"step", "loss", "seconds", "images_per_s"} <= curves[0].keys()
+        steps = [point["step"] for point in curves]
+        assert steps == sorted(set(steps)) and steps[-1] == one.training.steps
+        assert all(math.isfinite(point["loss"]) for point in curves)
+    learnt = run.json(f"supernets/{run.member('parsec').supernet}/state.json")["probabilities"]
+    assert not np.allclose(learnt, 0.2)
+
+
+MEMBERS = pytest.mark.parametrize("name", ["random_search", "regularized_evolution", "nsga2", "parsec"])
+
+
+@MEMBERS
+def test_a_member_has_its_budget_scored_and_nothing_twice(run: Run, name: str) -> None:
+    table = pq.read_table(run.path / "evaluations" / f"{name}.parquet")
+    assert table.schema == schema(("loss", "error", "parameters", "macs"))
+    rows = table.to_pylist()
+    assert [row["index"] for row in rows] == list(range(len(rows)))
+    assert sum(row["failure"] is None for row in rows) == EVALUATIONS
+    assert len({row["canonical"] for row in rows}) == len(rows)
+    assert {row["member"] for row in rows} == {name}
+    assert {row["seed"] for row in rows} == {run.member(name).seed}
+    times = [row["wall_s"] for row in rows]
+    assert times == sorted(times)
+    for row in rows:
+        canonical = SPACE.canonicalise(decode(row["architecture"]))
+        assert (row["canonical"], row["name"]) == (encode(canonical), SPACE.print(canonical))
+
+
+@MEMBERS
+def test_a_constraint_holds_wherever_there_is_a_score(run: Run, name: str) -> None:
+    most = run.plan.config.constraints["parameters"]
+    rows = run.rows(f"evaluations/{name}.parquet")
+    for row in rows:
+        if row["failure"] is None:
+            assert row["parameters"] <= most
+        else:
+            assert row["failure"].startswith("constraint: parameters")
+            assert row["loss"] is row["error"] is row["parameters"] is row["macs"] is None
+    assert any(row["failure"] for row in rows) or name in ("nsga2", "parsec")
+
+
+@MEMBERS
+def test_the_pool_scores_what_an_evaluator_in_this_process_scores(run: Run, name: str) -> None:
+    label = run.plan.supernet(run.member(name).supernet).label
+    for row in run.rows(f"evaluations/{name}.parquet"):
+        found = run.evaluators[label].evaluate_one(decode(row["architecture"]))
+        if row["failure"] is None:
+            assert found.objectives == (row["loss"], row["error"], row["parameters"], row["macs"])
+
+
+@MEMBERS
+def test_a_member_ends_with_what_it_found(run: Run, name: str) -> None:
+    end = run.json("members.json")[name]
+    losses = [row["loss"] for row in run.rows(f"evaluations/{name}.parquet")]
+    scored = [loss for loss in losses if loss is not None]
+    assert end == {
+        "state": "done",
+        "failure": None,
+        "evaluations": EVALUATIONS,
+        "best": min(scored),
+        "rejected": len(losses) - len(scored),
+    }
+
+
+def test_random_search_asks_what_its_seed_says_alone(run: Run) -> None:
+    strategy = build_strategy(run.member("random_search"), SPACE, uniform_probabilities(SPACE))
+    rows = run.rows("evaluations/random_search.parquet")
+    assert [row["architecture"] for row in rows] == [encode(one) for one in strategy.ask(len(rows))]
+
+
+def test_what_a_rule_learnt_is_scored_first(run: Run) -> None:
+    learnt = run.json(f"supernets/{run.member('parsec').supernet}/state.json")["probabilities"]
+    derived = mode([np.array(of_block) for of_block in learnt])
+    assert run.rows("evaluations/parsec.parquet")[0]["architecture"] == encode(derived)
+
+
+def test_the_ranking_is_the_consensus_of_all_supernets(run: Run) -> None:
+    rows = run.rows("ranking.parquet")
+    labels = [one.label for one in run.plan.supernets]
+    assert [*rows[0]] == [
+        *("rank", "architecture", "name", "consensus"),
+        *(f"score_{label}" for label in labels),
+        *(f"rank_{label}" for label in labels),
+        *("parameters", "macs", "calibration", "on_front", "finalist"),
+    ]
+    networks = [decode(row["architecture"]) for row in rows]
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    assert len(set(networks)) == len(networks) >= 6
+    assert all(SPACE.canonicalise(one) == one for one in networks)
+    scores_RA = np.array([[row[f"score_{label}"] for row in rows] for label in labels])
+    for scores_A, label in zip(scores_RA, labels, strict=True):
+        assert [-run.evaluators[label].evaluate_one(one).objectives[0] for one in networks] == scores_A.tolist()
+    merged_A = consensus(networks, scores_RA, kemeny)
+    assert [row["consensus"] for row in rows] == merged_A.tolist() == sorted(merged_A, reverse=True)
+
+
+def test_the_leaders_of_every_member_are_ranked(run: Run) -> None:
+    ranked = {row["architecture"] for row in run.rows("ranking.parquet")}
+    for one in run.plan.members:
+        rows = [row for row in run.rows(f"evaluations/{one.name}.parquet") if row["failure"] is None]
+        best = sorted(rows, key=lambda row: (row["loss"], decode(row["canonical"])))
+        assert best[0]["canonical"] in ranked
+        if one.name != "nsga2":
+            assert {row["canonical"] for row in best[:6]} <= ranked
+
+
+def test_finalists_are_of_the_front_and_keep_the_constraint(run: Run) -> None:
+    rows = run.rows("ranking.parquet")
+    front_A = pareto_front(np.array([[-row["consensus"], row["macs"]] for row in rows]))
+    assert [row["on_front"] for row in rows] == front_A.tolist()
+    finalists = [row for row in rows if row["finalist"]]
+    assert len(finalists) == 2
+    assert finalists == [row for row in rows if row["on_front"]][:2] or front_A.sum() < 2
+    assert all(row["parameters"] <= run.plan.config.constraints["parameters"] for row in rows)
+
+
+def test_calibration_architectures_are_spread_over_the_random_sample(run: Run) -> None:
+    sample = [row for row in run.rows("evaluations/random_search.parquet") if row["failure"] is None]
+    ordered = [row["canonical"] for row in sorted(sample, key=lambda row: row["loss"])]
+    chosen = {row["architecture"] for row in run.rows("ranking.parquet") if row["calibration"]}
+    assert len(chosen) == 4 and {ordered[0], ordered[-1]} <= chosen <= set(ordered)
+
+
+def test_the_agreement_of_the_rankers_is_written(run: Run) -> None:
+    agreement = run.json("agreement.json")
+    assert agreement["rankers"] == [one.label for one in run.plan.supernets]
+    tau = np.array(agreement["tau"])
+    assert np.array_equal(tau, tau.T) and np.array_equal(np.diag(tau), np.ones(3)) and (abs(tau) <= 1).all()
+    ranked = {row["architecture"]: row for row in run.rows("ranking.parquet")}
+    for one in agreement["most_disputed"]:
+        row = ranked[one["architecture"]]
+        assert one["ranks"] == {label: row[f"rank_{label}"] for label in agreement["rankers"]}
+
+
+def trained(run: Run) -> list[tuple[str, dict[str, Any]]]:
+    """The folders of what was trained from scratch, with the ranking's row."""
+    return [
+        (f"{'finalists' if row['finalist'] else 'calibration'}/{row['rank']}", row)
+        for row in run.rows("ranking.parquet")
+        if row["finalist"] or row["calibration"]
+    ]
+
+
+def test_finalists_and_calibration_architectures_are_trained_from_scratch(run: Run) -> None:
+    places = [place for place, _ in trained(run)]
+    there = [f"{role}/{one.name}" for role in ("finalists", "calibration") for one in (run.path / role).iterdir()]
+    assert sorted(there) == sorted(places)
+    for place, row in trained(run):
+        result, role = run.json(f"{place}/result.json"), "finalist" if row["finalist"] else "calibration"
+        known = {"architecture": row["architecture"], "name": row["name"], "rank": row["rank"], "role": role}
+        assert run.json(f"{place}/architecture.json") == known
+        assert {key: result[key] for key in known} == known
+        assert (result["parameters"], result["macs"]) == (row["parameters"], row["macs"])
+        assert result["latency_ms"] > 0 and result["seconds"] > 0
+        assert result["epochs"] == 2 and result["failure"] is None
+        assert (result["test_error"] is None) == (role == "calibration")
+        curves = run.rows(f"{place}/curves.parquet")
+        assert {"epoch", "train_loss", "validation_error", "learning_rate", "seconds"} <= curves[0].keys()
+        assert [point["epoch"] for point in curves] == [1, 2]
+        assert curves[-1]["validation_error"] == result["validation_error"]
+
+
+def test_the_weights_of_a_finalist_give_its_errors(run: Run) -> None:
+    settings = run.plan.config
+    dataset = load(settings.data.name)
+    images = split(dataset, settings.data.validation_fraction, settings.seed)
+    for place, row in trained(run):
+        network = build_supernet(settings, dataset, seed=1).subnet(decode(row["architecture"]))
+        network.load_state_dict(load_weights(Folder(str(run.path / place)), "weights.safetensors"))
+        training = StandAloneTraining(
+            network, images, settings=settings.retraining, data=settings.data, seed=0, device=device.prepare(1)
+        )
+        result = run.json(f"{place}/result.json")
+        assert training.error(training.validation) == result["validation_error"]
+        if row["finalist"]:
+            assert training.error(training.test) == result["test_error"]
+
+
+def test_the_gap_is_measured_on_what_was_trained(run: Run) -> None:
+    gap = run.json("gap.json")
+    assert gap["n"] == len(trained(run))
+    assert {"tau", "rho", "baseline", "rankers", "value_gap", "regret", "sentence", "points"} <= gap.keys()
+    assert gap["rankers"].keys() == {one.label for one in run.plan.supernets}
+    for measured in (gap["tau"], gap["rho"], gap["baseline"]["parameters"]["tau"]):
+        assert measured.keys() == {"value", "low", "high"}
+    results = {row["architecture"]: run.json(f"{place}/result.json") for place, row in trained(run)}
+    for point in gap["points"]:
+        assert point["stand_alone_error"] == results[point["architecture"]]["validation_error"]
+    assert gap["sentence"].count("\n") == 0 and gap["sentence"]
+
+
+def test_the_report_and_the_summary_say_the_same_sentence(run: Run) -> None:
+    sentence = run.json("gap.json")["sentence"]
+    assert sentence in (run.path / "report.html").read_text()
+    assert "".join(sentence.split()) in "".join(run.printed.split())
+    assert run.printed.splitlines()[-1] == str(run.path / "report.html")
+    assert max(map(len, run.printed.splitlines()[:-2])) <= 80 + len(str(run.path))
+
+
+def test_tensorboard_has_the_curves_of_members_and_retraining(run: Run) -> None:
+    for stage in ("population", "retraining"):
+        events = [*(run.path / "events" / stage).rglob("events.out.tfevents.*")]
+        assert events and all(event.stat().st_size > 0 for event in events)
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+TOLD_ANEW = {"timings.json", "report.html"}
+"""What each command writes of itself."""
+
+
+def test_the_same_command_again_does_nothing_twice(run: Run) -> None:
+    before = snapshot(run.path)
+    written = {name: (run.path / name).stat().st_mtime_ns for name in before}
+    raynas(run.head, "search", str(run.toml), "--storage", str(run.path.parent), "--name", "run")
+    after = snapshot(run.path)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} <= TOLD_ANEW
+    kept = [name for name in before if name.split("/")[0] in ("supernets", "evaluations", "finalists", "calibration")]
+    assert len(kept) > 20
+    for name in (*kept, "ranking.parquet", "agreement.json", "members.json"):
+        assert (run.path / name).stat().st_mtime_ns == written[name], name
+
+
+def test_the_ranking_is_the_same_bytes_with_two_evaluation_workers(run: Run, tmp_path: Path) -> None:
+    """The supernets and what was trained from scratch are taken over; members search and are ranked anew."""
+    place = tmp_path / "run"
+    made = ("evaluations", "events", "members.json", "ranking.parquet", "agreement.json", "gap.json", "report.html")
+    shutil.copytree(run.path, place, ignore=shutil.ignore_patterns(*made))
+    two = ["--set", "evaluation.workers=2"]
+    raynas(run.head, "search", str(run.toml), "--storage", str(tmp_path), "--name", "run", *two)
+    for name in ("ranking.parquet", "agreement.json", "gap.json"):
+        assert (place / name).read_bytes() == (run.path / name).read_bytes(), name
+    for one in run.plan.members:
+        tables = [pq.read_table(at / "evaluations" / f"{one.name}.parquet") for at in (place, run.path)]
+        assert tables[0].drop_columns("wall_s") == tables[1].drop_columns("wall_s")
+
+
+def test_any_list_of_architectures_can_be_ranked(run: Run, tmp_path: Path) -> None:
+    """In the order of the file, whatever notation; the same network has the same scores, limits or not."""
+    most = run.plan.config.constraints["parameters"]
+    known = [decode(row["architecture"]) for row in run.rows("ranking.parquet")[:3]]
+    large = (3, 3, 3, 3, 3, 3)
+    assert run.evaluators["uniform"].costs.of(large)[0] > most
+    one, twin = isomorphic()
+    listed = [known[2], large, one, known[0], twin, known[2], known[1]]
+    lines = [encode(key) if number % 2 else SPACE.print(key) for number, key in enumerate(listed)]
+    (tmp_path / "mine.txt").write_text("\n".join([*lines[:3], "", *lines[3:]]) + "\n")
+    printed = raynas(run.head, "rank", str(run.path), "--architectures", str(tmp_path / "mine.txt"))
+    written = Path(printed.splitlines()[-1])
+    assert written == run.path / "ranked" / "mine.parquet"
+    table = pq.read_table(written)
+    written.unlink()
+    written.parent.rmdir()
+    labels = [one.label for one in run.plan.supernets]
+    assert table.column_names == ["architecture", "name", *labels, "consensus"]
+    rows = table.to_pylist()
+    assert [row["architecture"] for row in rows] == [encode(key) for key in listed]
+    assert [row["name"] for row in rows] == [SPACE.print(key) for key in listed]
+    for label in labels:
+        expected = [-run.evaluators[label].evaluate_one(key).objectives[0] for key in listed]
+        assert [row[label] for row in rows] == expected  # higher is better
+    for first, second in ((2, 4), (0, 5)):
+        assert {key: rows[first][key] for key in (*labels, "consensus")} == {
+            key: rows[second][key] for key in (*labels, "consensus")
+        }
+    best = [row["consensus"] for row in rows]
+    ranked = [row["consensus"] for row in run.rows("ranking.parquet")[:3]]
+    assert len(set(best)) > 1 and ranked == sorted(ranked, reverse=True)
+
+
+def isomorphic() -> tuple[Architecture, Architecture]:
+    """Two keys of one network."""
+    rng, first = np.random.default_rng(0), dict[Architecture, Architecture]()
+    while True:
+        key = SPACE.sample(rng)
+        if (twin := first.setdefault(SPACE.canonicalise(key), key)) != key:
+            return twin, key

@@ -1,0 +1,151 @@
+"""A plan resolves every name of a configuration, shares supernets, and tells wrong settings before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raynas.config import check, load
+from raynas.data import load as load_data
+from raynas.errors import UserError
+from raynas.plan import Plan, build_supernet, make_plan
+
+
+def plan(*members: dict[str, Any], **sections: Any) -> Plan:
+    return make_plan(check({"members": list(members), "search": {"random_baseline": False}, **sections}))
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield tmp_path
+    sys.path[:] = path
+    sys.modules.pop("my_space", None)
+    sys.modules.pop("my_method", None)
+
+
+def test_members_share_a_supernet_exactly_where_all_that_its_weights_depend_on_is_equal() -> None:
+    base = {"method": "random_search"}
+    same = plan(
+        base, {"method": "regularized_evolution"}, {"method": "optuna_tpe", "training": {"checkpoint_every_s": 1}}
+    )
+    assert len(same.supernets) == 1 and {member.supernet for member in same.members} == {same.supernets[0].id}
+    for other in ({"training_rule": "fair"}, {"supernet_seed": 9}, {"training": {"steps": 3}}):
+        different = plan(base, {**base, **other})
+        assert len(different.supernets) == 2
+        assert len({member.supernet for member in different.members}) == 2
+    moved = plan(base, space={"name": "nas_bench_201", "settings": {"channels": 3}})
+    assert moved.supernets[0].id != same.supernets[0].id
+
+
+def test_supernets_are_labelled_by_their_rule_and_numbered_where_it_is_not_enough() -> None:
+    labels = plan(
+        {"method": "random_search"},
+        {"method": "random_search", "supernet_seed": 1},
+        {"method": "random_search", "training_rule": "fair"},
+        {"method": "random_search", "supernet_seed": 2},
+    )
+    assert [supernet.label for supernet in labels.supernets] == ["uniform", "uniform_2", "fair", "uniform_3"]
+
+
+def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
+    first, second = plan({"method": "random_search"}, {"method": "random_search"}).members
+    alone = plan({"method": "random_search", "name": "random_search_2"}).members[0]
+    assert first.seed != second.seed == alone.seed != plan({"method": "random_search"}, seed=1).members[0].seed
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "members.1.settings.populaton_size=3",
+            "'members.regularized_evolution.settings.populaton_size'; did you mean",
+        ),
+        (
+            "members.1.settings.population_size=x",
+            "members.regularized_evolution.settings.population_size: expected a valid",
+        ),
+        ("members.1.settings.population_size=0", "members.regularized_evolution.settings: tournament_size must lie"),
+        ("members.1.settings.tournament_size=1000", "members.regularized_evolution.settings: tournament_size must lie"),
+        ("members.2.settings.population_size=1", "members.nsga2.settings: population_size must be at least 2"),
+        ("members.3.settings.startup=1.5", "members.optuna_tpe.settings.startup: expected a valid integer"),
+        ("members.0.settings.seed=3", "unknown setting 'members.random_search.settings.seed'"),
+        ("members.4.rule_settings.sampels=3", "did you mean 'samples'?"),
+        ("members.4.rule_settings.samples=0", "members.rule_settings: expected samples >= 1"),
+        ("members.4.rule_settings.distribution_learning_rate=-1", "members.rule_settings: Invalid learning rate"),
+        ("members.4.training.steps=0", "members.parsec.training.steps: expected greater than or equal to 1"),
+        ("members.4.training.setps=3", "'members.parsec.training.setps'; did you mean 'steps'?"),
+        ('members.0.objectives=["eror"]', "did you mean 'error'?"),
+        ("members.0.training_rule=unifrm", "did you mean 'uniform'?"),
+        ("selector.aggregator=bord", "did you mean 'borda'?"),
+        ("space.name=nas_bench_20", "did you mean 'nas_bench_201'?"),
+    ],
+)
+def test_a_wrong_name_or_setting_is_told_with_its_place(override: str, told: str) -> None:
+    with pytest.raises(UserError) as mistake:
+        make_plan(load(None, [override]))
+    assert told in str(mistake.value) and "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"chanels": 3}, "unknown setting 'space.settings.chanels'; did you mean 'channels'?"),
+        ({"channels": "x"}, "space.settings.channels: expected a valid integer"),
+        ({"channels": 4.5}, "space.settings.channels: expected a valid integer"),
+        ({"channels": 0}, "space.settings: expected channels"),
+        ({"classes": 3}, "unknown setting 'space.settings.classes'"),
+    ],
+)
+def test_wrong_settings_of_a_supernet_are_told(settings: dict[str, Any], told: str) -> None:
+    config = check({"space": {"name": "nas_bench_201", "settings": settings}})
+    with pytest.raises(UserError) as mistake:
+        build_supernet(config, load_data("digits"), seed=0)
+    assert told in str(mistake.value)
+
+
+SPACE = (
+    "from raynas.space import SearchSpace, ChoiceBlock\nSPACE = SearchSpace('mine', (ChoiceBlock('a', ('x', 'y')),))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("def supernet(*, in_channels, classes, resolution, width):\n    ...\n", "space.settings.width is missing"),
+        ("def supernet(channels):\n    ...\n", r"my_space.supernet\(channels\) cannot be called with in_channels, cl"),
+        ("def supernet(*, in_channels, classes, resolution):\n    return nothing\n", r"my_space\.py:4 with NameError"),
+        ("def supernet(*, in_channels, classes, resolution):\n    raise ValueError('odd')\n", "space.settings: odd"),
+    ],
+)
+def test_a_users_own_supernet_that_cannot_be_built_is_told(function: str, told: str, own: Path) -> None:
+    (own / "my_space.py").write_text(SPACE + function)
+    with pytest.raises(UserError, match=told):
+        build_supernet(check({"space": {"name": "my_space"}}), load_data("digits"), seed=0)
+
+
+def test_a_users_own_settings_are_held_to_their_annotations_where_these_are_known(own: Path) -> None:
+    source = (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+    )
+    (own / "my_space.py").write_text(
+        source
+        + SPACE
+        + "def supernet(*, in_channels, classes, resolution, a: int, b: torch.Tensor = None):\n    return a\n"
+    )
+    config = check({"space": {"name": "my_space", "settings": {"a": 3}}})
+    assert build_supernet(config, load_data("digits"), seed=0) == 3  # type: ignore[comparison-overlap]
+
+
+def test_what_is_no_space_or_no_method_is_told(own: Path) -> None:
+    (own / "my_space.py").write_text("SPACE = 3\n")
+    with pytest.raises(UserError, match=r"my_space is no search space: expected SPACE and supernet\(\)"):
+        make_plan(check({"space": {"name": "my_space"}}))
+    (own / "my_method.py").write_text("METHOD = 3\n")
+    with pytest.raises(UserError, match="as METHOD of my_method, but got 3"):
+        plan({"method": "my_method"})

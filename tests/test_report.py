@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from raynas.errors import UserError
+from raynas.report import write_report
+from raynas.run_record import best_so_far, is_random, read_run
+from raynas.storage import Folder
+from raynas.summary import print_summary
+from raynas.units import accuracy, cost, duration, interval, quantity
+from tests.example_run import MEMBERS, NASTY, build
+
+STAGES = {
+    "config.toml": "No supernet has been trained yet",
+    "supernets": "The population has not run yet",
+    "evaluations": "No finalist has been named yet",
+    "ranking.parquet": "The rankers have not been compared yet",
+    "agreement.json": "no finalist has been trained from scratch",
+    "finalists": "The gap has not been measured yet",
+    "gap.json": "No stage has ended yet",
+}
+
+
+class Reader(HTMLParser):
+    """What a browser would make of the page: its elements, attributes and visible text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.scripts, self.text, self.inside = [], [], [], "", None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, key, value) for key, value in attrs]
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.text += data
+
+    @property
+    def charts(self):
+        return json.loads(self.scripts[0])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    return {ugly: build(place / f"ugly_{ugly}", ugly=ugly, evaluations=48) for ugly in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def pages(runs):
+    return {ugly: Reader(Path(write_report(folder)).read_text(encoding="utf-8")) for ugly, folder in runs.items()}
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    """A copy to break."""
+    shutil.copytree(runs[False].location, tmp_path / "run")
+    return Folder(str(tmp_path / "run"))
+
+
+def summary(folder, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(folder, console)
+    return console.file.getvalue()
+
+
+# --- the page as a file -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ugly", [False, True])
+def test_names_and_failures_from_files_stay_text(pages, ugly):
+    page = pages[ugly]
+    assert page.tags.count("script") == 3 and not {"img", "b<"} & set(page.tags)
+    assert not [found for found in page.attributes if found[1].startswith("on") or found[1] == "src"]
+    assert (NASTY in page.text) == ugly
+
+
+def test_only_the_pages_own_scripts_may_run_and_none_may_use_the_network(pages):
+    policy = next(value for tag, key, value in pages[True].attributes if key == "content" and "script-src" in value)
+    allowed = re.findall(r"'sha256-([^']+)'", policy)
+    own = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in pages[True].scripts[1:]]
+    assert allowed == own and "default-src 'none'" in policy
+    links = [value for tag, key, value in pages[True].attributes if key in ("href", "src", "action")]
+    assert links and all(link.startswith("#") for link in links)
+
+
+def test_plotly_understands_every_chart(pages):
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    for page in pages.values():
+        assert len(page.charts) >= 10
+        for identity, chart in page.charts.items():
+            assert ("div", "id", identity) in page.attributes
+            text = json.dumps(chart).replace('"@ink"', '"#000"')
+            graph_objects.Figure(json.loads(text))  # raises on an unknown property or value
+
+
+def test_names_in_charts_are_escaped_for_plotlys_own_markup(pages):
+    text = json.dumps(pages[True].charts)
+    assert "<script" not in text and "<img" not in text and "&lt;script" in text
+
+
+def test_a_page_without_plotly_is_refused_with_the_mend(runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UserError, match=r"pip install 'raynas\[report\]'"):
+        write_report(runs[False])
+
+
+def test_reading_a_run_needs_neither_torch_nor_ray_nor_plotly():
+    code = (
+        "import sys, raynas.report, raynas.summary, raynas.progress\n"
+        "print({'torch', 'ray', 'plotly'} & set(sys.modules))"
+    )
+    place = Path(__file__).parents[1]
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=place, text=True).strip() == "set()"
+
+
+# --- what it says -------------------------------------------------------------------------------------------------
+
+
+def test_the_choice_is_made_by_validation_and_reported_by_test_accuracy(run):
+    for place, validation, test in (("1", 0.10, 0.01), ("2", 0.05, 0.30), ("3", 0.20, 0.02)):
+        result = run.read_json(f"finalists/{place}/result.json")
+        run.write_json(f"finalists/{place}/result.json", result | {"validation_error": validation, "test_error": test})
+    assert read_run(run).chosen.rank == 2
+    page = Reader(Path(write_report(run)).read_text())
+    assert "70.0 % test accuracy" in page.text
+    assert "2 *       95.0 %  70.0 %" in summary(run)
+
+
+def test_a_failed_finalist_is_shown_and_never_chosen(run):
+    result = run.read_json("finalists/2/result.json")
+    failed = {"validation_error": None, "test_error": None, "failure": "the loss is nan"}
+    run.write_json("finalists/2/result.json", result | failed)
+    assert read_run(run).chosen.rank != 2
+    text = Reader(Path(write_report(run)).read_text()).text
+    assert "failed the loss is nan" in text
+    assert "finalist 2" in summary(run)
+
+
+@pytest.mark.parametrize("ugly", [False, True])
+def test_the_trust_sentence_stands_in_the_headline_and_in_the_summary(runs, pages, ugly):
+    sentence = runs[ugly].read_json("gap.json")["sentence"]
+    assert pages[ugly].text.index(sentence) < pages[ugly].text.index("How far to trust the ranking")
+    assert "".join(sentence.split()) in "".join(summary(runs[ugly]).split())
+
+
+@pytest.mark.parametrize("last", STAGES)
+def test_a_stage_that_has_not_run_is_named(runs, tmp_path, last):
+    source, names = Path(runs[False].location), list(STAGES)
+    for name in names[: names.index(last) + 1]:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, tmp_path / name)
+        else:
+            shutil.copy(source / name, tmp_path / name)
+    folder = Folder(str(tmp_path))
+    assert STAGES[last] in Reader(Path(write_report(folder)).read_text()).text
+    assert "Report:" in summary(folder)
+
+
+def test_named_finalists_appear_before_they_are_trained(run):
+    shutil.rmtree(Path(run.location, "finalists"))
+    text = Reader(Path(write_report(run)).read_text()).text
+    assert text.count("not trained yet") == 3 and "No architecture chosen yet" in text
+
+
+def test_rejections_are_counted_apart_from_failures(runs, pages):
+    record = read_run(runs[True])
+    rows = [row for rows in record.evaluations.values() for row in rows]
+    rejected = sum(str(row["failure"]).startswith("constraint:") for row in rows)
+    assert rejected and f"{rejected} candidates rejected before scoring by parameters ≤ 45.0 k" in pages[True].text
+    counted = sum(count for where, _, count, _ in record.failures() if where.startswith("member"))
+    lost_members = sum(end["failure"] is not None for end in record.ended.values())
+    assert counted - lost_members == sum(row["failure"] is not None for row in rows) - rejected
+    assert not any("constraint:" in reason for _, reason, _, _ in record.failures())
+    assert "supernet bro<b>ken" in pages[True].text and "out of memory: <b>asked for 3 GiB</b>" in pages[True].text
+
+
+def test_a_member_has_one_colour_in_all_charts_and_random_search_stands_apart(pages):
+    colours, dashes = {}, {}
+    for trace in (trace for chart in pages[False].charts.values() for trace in chart["data"]):
+        member = trace["name"].split(" · ")[0]
+        if member in MEMBERS and (trace["mode"] == "markers" or trace["line"].get("shape") == "hv"):
+            colours.setdefault(member, set()).add(trace.get("line", trace.get("marker"))["color"])
+            dashes[member] = trace.get("line", {}).get("dash")
+    assert set(colours) == set(MEMBERS)
+    assert all(len(found) == 1 for found in colours.values())
+    assert len(set.union(*colours.values())) == len(MEMBERS)
+    assert [member for member, dash in dashes.items() if dash != "solid"] == ["random_search"]
+
+
+def test_best_so_far_never_gets_worse_and_ends_with_the_budget(runs):
+    for member, rows in read_run(runs[True]).evaluations.items():
+        steps = best_so_far(rows)
+        scored = [row["error"] for row in rows if row["failure"] is None]
+        if not scored:
+            assert not steps, member
+            continue
+        assert [value for _, value, _ in steps] == sorted((value for _, value, _ in steps), reverse=True)
+        assert steps[-1][:2] == (len(scored), min(scored))
+        for count, value, _ in steps:
+            assert value == min(scored[:count])
+
+
+def test_drawings_are_left_out_where_the_space_cannot_be_loaded(run):
+    config = run.read("config.toml").decode().replace('name = "tests.example_run"', 'name = "no_such.space"')
+    run.write("config.toml", config.encode())
+    page = Reader(Path(write_report(run)).read_text())
+    assert "svg" not in page.tags
+    assert read_run(run).chosen.name in page.text
+
+
+def test_a_random_baseline_is_known_by_its_method_not_its_name():
+    assert is_random("random_search") and is_random("raynas.methods.random_search")
+    assert not is_random("regularized_evolution")
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"expected the folder of a run.*config\.toml"):
+        write_report(Folder(str(tmp_path)))
+
+
+def test_a_missing_column_is_named(run):
+    table = run.read_table("evaluations/nsga2.parquet")
+    run.write_table("evaluations/nsga2.parquet", table.drop_columns(["error"]))
+    with pytest.raises(UserError, match=r"nsga2\.parquet lacks the columns error"):
+        write_report(run)
+
+
+def test_a_truncated_file_is_named_and_the_old_report_stays(run):
+    before = Path(write_report(run)).read_bytes()
+    run.write("ranking.parquet", run.read("ranking.parquet")[:200])
+    with pytest.raises(UserError, match=r"ranking\.parquet"):
+        write_report(run)
+    assert Path(run.location, "report.html").read_bytes() == before
+
+
+def test_numbers_that_are_none_are_left_out(run):
+    table = run.read_table("ranking.parquet")
+    place = table.column_names.index("rank_fair")
+    table = table.set_column(place, "rank_fair", pa.array([float("nan")] * len(table)))
+    run.write_table("ranking.parquet", table)
+    agreement = run.read_json("agreement.json")
+    agreement["tau"][0][1] = agreement["tau"][1][0] = None
+    run.write_json("agreement.json", agreement)
+    page = Reader(Path(write_report(run)).read_text())
+    assert "fair –" in page.text and "nan" not in page.text
+    assert "fair/uniform –" in summary(run)
+
+
+# --- the terminal -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ugly", [False, True])
+def test_the_summary_is_plain_and_fits_80_columns(runs, ugly):
+    text = summary(runs[ugly])
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    assert text.splitlines()[-1].endswith("report.html") or "not written yet" in text
+
+
+def test_the_summary_of_a_failure_cannot_steer_the_terminal(run):
+    ended = run.read_json("members.json")
+    ended["nsga2"] |= {"state": "failed", "failure": "boom \x1b[2J\x07"}
+    run.write_json("members.json", ended)
+    assert "boom" in summary(run) and "\x1b" not in summary(run)
+
+
+def test_numbers_are_written_as_people_read_them():
+    assert [accuracy(0.0294), accuracy(None)] == ["97.1 %", "–"]
+    assert [quantity(value) for value in (7, 999.6, 73_306, 999_960, 1_073_466, 0.53)] == [
+        "7", "1.00 k", "73.3 k", "1.00 M", "1.07 M", "0.53",
+    ]  # fmt: skip
+    assert [cost("latency_ms", 3.204), cost("macs", 153_270_000.0)] == ["3.20 ms", "153 M"]
+    assert [duration(value) for value in (0.04, 9.96, 59.6, 65, 3599.7, 7380)] == [
+        "0.0 s", "10 s", "1 min 00 s", "1 min 05 s", "1 h 00 min", "2 h 03 min",
+    ]  # fmt: skip
+    assert interval({"value": 0.614, "low": -0.2, "high": 0.83}) == "+0.61 [−0.20, +0.83]"
+    assert interval({"value": None, "low": None, "high": None}) == "–"

@@ -1,0 +1,253 @@
+"""Merging the rankings: leaders, calibration architectures, the consensus, and the finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from raynas import seeds
+from raynas.aggregators.borda import borda
+from raynas.aggregators.kemeny import kemeny
+from raynas.architecture import Architecture, encode
+from raynas.evaluation import Evaluation
+from raynas.pareto import pareto_front
+from raynas.selector import Ranking, consensus, leaders, rank, ranks, spread
+from raynas.strategies.random_search import RandomSearch
+from raynas.testing import STAGES
+
+Aggregator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+AGGREGATORS = pytest.mark.parametrize("aggregator", [borda, kemeny])
+
+
+def networks(count: int) -> list[Architecture]:
+    """Canonical forms of distinct networks."""
+    return [STAGES.canonicalise(one) for one in RandomSearch(STAGES, seed=0).ask(count)]
+
+
+def evaluations(count: int, seed: int = 0) -> list[Evaluation]:
+    """Objectives (a score, a cost) of keys that are not all canonical, with some rejected and some encoded twice."""
+    rng = seeds.generator(seed, "evaluations")
+    scores = {one: tuple(rng.random(2).round(2).tolist()) for one in networks(225)}
+    keys = [STAGES.sample(rng) for _ in range(count)]
+    return [
+        Evaluation(key, (), "constraint: macs") if n % 7 == 3 else Evaluation(key, scores[STAGES.canonicalise(key)])
+        for n, key in enumerate(keys)
+    ]
+
+
+def scored(found: list[Evaluation]) -> dict[Architecture, tuple[float, ...]]:
+    return {STAGES.canonicalise(one.architecture): one.objectives for one in found if one.objectives}
+
+
+def test_leaders_are_the_best_distinct_networks() -> None:
+    found = evaluations(300)
+    best = leaders(found, [0], 20, STAGES.canonicalise)
+    values = scored(found)
+    assert len(best) == len(set(best)) == 20
+    assert [STAGES.canonicalise(one) for one in best] == best
+    assert [values[one][0] for one in best] == sorted(value for value, _ in values.values())[:20]
+
+
+def test_leaders_by_several_objectives_are_the_front_and_then_the_best_by_the_first() -> None:
+    found = evaluations(300)
+    values = scored(found)
+    front = {one for one, on in zip(values, pareto_front(np.array(list(values.values()))), strict=True) if on}
+    best = leaders(found, [0, 1], 30, STAGES.canonicalise)
+    assert 1 < len(front) < 30
+    assert set(best[: len(front)]) == front
+    rest = [values[one][0] for one in best[len(front) :]]
+    assert rest == sorted(values[one][0] for one in values if one not in front)[: len(rest)]
+
+
+def test_leaders_are_the_same_in_whatever_order_they_were_found() -> None:
+    found = evaluations(300)
+    assert leaders(found, [0], 20, STAGES.canonicalise) == leaders(found[::-1], [0], 20, STAGES.canonicalise)
+
+
+def test_a_member_that_scored_nothing_has_no_leaders() -> None:
+    found = [Evaluation(one, (), "constraint: macs") for one in networks(5)]
+    assert leaders(found, [0], 3, STAGES.canonicalise) == [] == spread(found, 0, 3, STAGES.canonicalise)
+    assert leaders([], [0], 3, STAGES.canonicalise) == [] == spread([], 0, 3, STAGES.canonicalise)
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_the_spread_covers_the_ranking_from_the_best_to_the_worst(count: int) -> None:
+    found = evaluations(300)
+    values = {one: score for one, (score, _) in scored(found).items()}
+    chosen = spread(found, 0, count, STAGES.canonicalise)
+    ordered = sorted(values, key=lambda one: (values[one], one))
+    places = [ordered.index(one) for one in chosen]
+    assert len(chosen) == count and places[0] == 0 and places[-1] == len(ordered) - 1
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1
+
+
+def test_a_spread_over_fewer_networks_is_all_of_them() -> None:
+    found = [Evaluation(one, (float(n),)) for n, one in enumerate(networks(3))]
+    assert spread([*found, *found], 0, 10, STAGES.canonicalise) == networks(3)
+    assert len(spread(found, 0, 1, STAGES.canonicalise)) == 1
+    assert spread(found, 0, 0, STAGES.canonicalise) == []
+
+
+def ranking(
+    candidates: list[Architecture], scores_RA: NDArray[np.float64], aggregator: Aggregator = kemeny, **changes: object
+) -> Ranking:
+    costs = {"macs": [float(sum(one)) for one in candidates], "parameters": [float(one[0]) for one in candidates]}
+    settings = {"finalists": 3, "cost": "macs", **changes}
+    scores = {f"ranker{r}": list(row) for r, row in enumerate(scores_RA)}
+    return rank(candidates, scores, costs, aggregator=aggregator, **settings)  # type: ignore[arg-type]
+
+
+def scores(rankers: int, count: int, *, levels: int = 1000, missing: float = 0.0) -> NDArray[np.float64]:
+    rng = seeds.generator(0, "scores", rankers, count, levels)
+    values_RA = rng.integers(levels, size=(rankers, count)).astype(float)
+    values_RA[:-1][rng.random((rankers - 1, count)) < missing] = np.nan  # the last ranker scores everything
+    return values_RA
+
+
+@AGGREGATORS
+@pytest.mark.parametrize("rankers, levels, missing", [(1, 3, 0.0), (3, 3, 0.0), (3, 50, 0.3), (4, 4, 0.3)])
+def test_the_ranking_is_the_same_whatever_the_order_of_the_candidates(
+    aggregator: Aggregator, rankers: int, levels: int, missing: float
+) -> None:
+    for count in (2, 3, 5, 12, 40):
+        candidates, scores_RA = networks(count), scores(rankers, count, levels=levels, missing=missing)
+        expected = ranking(candidates, scores_RA, aggregator).table(STAGES)
+        for seed in range(10):
+            order = seeds.generator(seed, "order").permutation(count)
+            shuffled = ranking([candidates[a] for a in order], scores_RA[:, order], aggregator).table(STAGES)
+            assert shuffled.equals(expected) or _equal_but_nan(shuffled.to_pydict(), expected.to_pydict())
+
+
+def test_majorities_that_go_in_circles_are_ranked_the_same_in_any_order() -> None:
+    candidates, circle_RA = networks(3), np.array([[3.0, 2, 1], [1, 3, 2], [2, 1, 3]])
+    orders = ([0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0])
+    found = {ranking([candidates[a] for a in order], circle_RA[:, order]).architectures for order in orders}
+    assert len(found) == 1
+
+
+@AGGREGATORS
+def test_one_ranker_is_followed(aggregator: Aggregator) -> None:
+    candidates, scores_RA = networks(40), scores(1, 40)
+    found = ranking(candidates, scores_RA, aggregator)
+    merit = dict(zip(candidates, scores_RA[0], strict=True))
+    assert [merit[one] for one in found.architectures] == sorted(scores_RA[0], reverse=True)
+
+
+@AGGREGATORS
+def test_what_all_rankers_agree_on_is_kept(aggregator: Aggregator) -> None:
+    candidates, agreed = networks(20), np.arange(20.0)
+    found = ranking(candidates, np.stack([agreed, np.exp(agreed), agreed]), aggregator)
+    assert found.architectures == tuple(candidates[::-1])
+
+
+def test_a_ranker_with_missing_scores_does_not_push_down_what_it_missed() -> None:
+    candidates, agreed = networks(20), np.arange(20.0)
+    scores_RA = np.stack([agreed, np.exp(agreed), agreed])
+    scores_RA[0, 4:9] = np.nan
+    assert ranking(candidates, scores_RA).architectures == tuple(candidates[::-1])
+
+
+@AGGREGATORS
+def test_equal_scores_are_ordered_by_the_encoding(aggregator: Aggregator) -> None:
+    candidates = networks(30)
+    found = ranking(candidates, np.zeros((2, 30)), aggregator)
+    assert found.architectures == tuple(sorted(candidates))
+    assert len(set(found.consensus_A)) == 1
+
+
+def test_equal_networks_have_one_consensus_however_often_they_are_asked_for() -> None:
+    distinct = networks(8)
+    for seed in range(200):
+        rng = seeds.generator(seed, "duplicates")
+        scores_RA = rng.integers(4, size=(3, 8)).astype(float)
+        scores_RA[:2][rng.random((2, 8)) < 0.3] = np.nan
+        once_A = consensus(distinct, scores_RA, kemeny)
+        columns = rng.permutation([*range(8), *range(8), 3, 3])
+        many_A = consensus([distinct[a] for a in columns], scores_RA[:, columns], kemeny)
+        assert np.array_equal(many_A, once_A[columns])
+
+
+def test_the_table_says_what_each_ranker_says() -> None:
+    candidates, scores_RA = networks(30), scores(3, 30, levels=10, missing=0.2)
+    table = ranking(candidates, scores_RA, calibration=candidates[5:8]).table(STAGES)
+    assert table.column_names == [
+        *("rank", "architecture", "name", "consensus"),
+        *(f"score_ranker{r}" for r in range(3)),
+        *(f"rank_ranker{r}" for r in range(3)),
+        *("macs", "parameters", "calibration", "on_front", "finalist"),
+    ]
+    rows = table.to_pylist()
+    assert [row["rank"] for row in rows] == list(range(1, 31))
+    assert [row["consensus"] for row in rows] == sorted((row["consensus"] for row in rows), reverse=True)
+    places = {encode(one): a for a, one in enumerate(candidates)}
+    for row in rows:
+        a = places[row["architecture"]]
+        assert row["calibration"] == (a in range(5, 8))
+        assert row["macs"] == sum(candidates[a])
+        for r in range(3):
+            score, place = row[f"score_ranker{r}"], row[f"rank_ranker{r}"]
+            if np.isnan(scores_RA[r, a]):
+                assert np.isnan(score) and np.isnan(place)
+            else:
+                better, equal = np.sum(scores_RA[r] > score), np.sum(scores_RA[r] == score)
+                assert score == scores_RA[r, a] and place == better + (equal + 1) / 2  # ties share their mean
+
+
+def test_ranks_leave_out_what_a_ranker_did_not_score() -> None:
+    scores_RA = np.array([[5.0, np.nan, 7.0, 5.0], [1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(ranks(scores_RA), [[2.5, np.nan, 1, 2.5], [4, 3, 2, 1]])
+
+
+def test_finalists_are_the_best_of_the_front_before_anything_else() -> None:
+    candidates, scores_RA = networks(60), scores(2, 60)
+    for count in (1, 2, 5, 30):
+        found = ranking(candidates, scores_RA, borda, finalists=count)
+        front, finalist = np.flatnonzero(found.on_front_A), np.flatnonzero(found.finalist_A)
+        expected = pareto_front(np.stack([-found.consensus_A, found.costs["macs"]], axis=1))
+        assert np.array_equal(found.on_front_A, expected)
+        rest = np.flatnonzero(~found.on_front_A)
+        wanted = [*front[:count], *rest[: max(0, count - len(front))]]
+        assert finalist.tolist() == sorted(wanted)
+        assert 1 < len(front) < 30
+
+
+def test_without_a_cost_the_finalists_are_the_first() -> None:
+    found = ranking(networks(20), scores(2, 20), cost=None)
+    assert np.flatnonzero(found.finalist_A).tolist() == [0, 1, 2]
+    assert np.flatnonzero(found.on_front_A).tolist() == [0]
+
+
+def test_there_are_no_more_finalists_than_candidates() -> None:
+    assert ranking(networks(2), scores(2, 2)).finalist_A.tolist() == [True, True]
+
+
+def test_rankers_agree_with_themselves_and_with_their_like() -> None:
+    base = np.arange(12.0)
+    agreement = ranking(networks(12), np.stack([base, np.exp(base), -base])).agreement(STAGES)
+    assert agreement["rankers"] == ["ranker0", "ranker1", "ranker2"]
+    assert agreement["tau"] == [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
+    spans = [max(one["ranks"].values()) - min(one["ranks"].values()) for one in agreement["most_disputed"]]
+    assert spans == sorted(spans, reverse=True) and spans[0] == 11 and len(spans) == 10
+
+
+def test_agreement_is_told_of_what_both_scored() -> None:
+    scores_RA = np.array([[1.0, 2, 3, np.nan, np.nan], [1.0, 2, 3, 2, 1], [np.nan, np.nan, np.nan, 5, np.nan]])
+    agreement = ranking(networks(5), scores_RA).agreement(STAGES)
+    assert agreement["tau"] == [[1, 1, None], [1, 1, None], [None, None, 1]]
+    disputed = {one["architecture"]: one["ranks"] for one in agreement["most_disputed"]}
+    assert disputed.pop(encode(networks(5)[3])) == {"ranker0": None, "ranker1": 2.5, "ranker2": 1}
+    assert all(ranks["ranker2"] is None for ranks in disputed.values())
+
+
+def test_one_ranker_disputes_nothing() -> None:
+    agreement = ranking(networks(5), scores(1, 5)).agreement(STAGES)
+    assert agreement["tau"] == [[1]] and agreement["most_disputed"] == []
+
+
+def _equal_but_nan(first: dict[str, list[object]], second: dict[str, list[object]]) -> bool:
+    return first.keys() == second.keys() and all(
+        all(x == y or (x != x and y != y) for x, y in zip(first[key], second[key], strict=True)) for key in first
+    )

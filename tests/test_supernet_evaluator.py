@@ -1,0 +1,286 @@
+"""A score is a function of the weights, the network, the validation images and the seed, and of nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raynas import seeds
+from raynas.architecture import Architecture
+from raynas.calibration import recalibrate
+from raynas.config import Config
+from raynas.costs import macs, parameters
+from raynas.data import Split, load, split
+from raynas.evaluation import Evaluation
+from raynas.plan import build_supernet
+from raynas.strategies.random_search import RandomSearch
+from raynas.supernet import Supernet
+from raynas.supernet_evaluator import Costs, SupernetEvaluator
+from search_spaces.nas_bench_201 import SPACE
+from tests.helpers import small_config
+
+MODES = pytest.mark.parametrize("mode", ["batch", "recalibrated"])
+ARCHITECTURES = RandomSearch(SPACE, seed=0).ask(8)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Split:
+    return split(load("digits"), 0.25, seed=0)
+
+
+@pytest.fixture(scope="module")
+def supernet(digits: Split) -> Supernet:
+    """A supernet whose weights have been moved a little by a few steps, so that errors differ between paths."""
+    network = build_supernet(small_config(), digits.dataset, seed=0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    rng = seeds.generator(0, "steps")
+    images_NCHW, labels_N = digits.train_images_NCHW[:128] / 8.0 - 1, digits.train_labels_N[:128]
+    for _ in range(40):
+        optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(network(images_NCHW, SPACE.sample(rng)), labels_N).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return network
+
+
+Make = Callable[..., SupernetEvaluator]
+
+
+@pytest.fixture
+def make(digits: Split, supernet: Supernet) -> Make:
+    def evaluator(
+        mode: str = "batch",
+        *,
+        of: Split = digits,
+        network: Supernet = supernet,
+        limits: dict[str, float] | None = None,
+        seed: int = 0,
+        **changes: Any,
+    ) -> SupernetEvaluator:
+        config: Config = small_config(
+            selector={"cost": None},
+            evaluation={
+                **{"batch_norm": mode, "images": 100, "batch_size": 40, "calibration_images": 96},
+                "costs": ["parameters"],
+                **changes,
+            },
+        )
+        return SupernetEvaluator(
+            supernet=network,
+            canonicalise=SPACE.canonicalise,
+            split=of,
+            data=config.data,
+            settings=config.evaluation,
+            costs=Costs(config.evaluation.costs, limits or {}, network, of.dataset.image_shape_CHW),
+            seed=seed,
+            device=torch.device("cpu"),
+        )
+
+    return evaluator
+
+
+def score_all(evaluator: SupernetEvaluator, architectures: list[Architecture]) -> dict[Architecture, Evaluation]:
+    found = list(evaluator.evaluate(architectures))
+    assert [one.architecture for one in found] == architectures
+    return {one.architecture: one for one in found}
+
+
+@MODES
+def test_a_score_depends_neither_on_the_order_nor_on_what_was_scored_before(make: Make, mode: str) -> None:
+    together = score_all(make(mode), ARCHITECTURES)
+    assert len({one.objectives for one in together.values()}) > 4
+    used = make(mode)
+    assert score_all(used, ARCHITECTURES[::-1]) == together
+    assert score_all(used, [*ARCHITECTURES, *ARCHITECTURES]) == together
+    for architecture in ARCHITECTURES:
+        assert make(mode).evaluate_one(architecture) == together[architecture]
+
+
+@MODES
+def test_scoring_leaves_the_supernet_as_it_was(make: Make, supernet: Supernet, mode: str) -> None:
+    evaluator = make(mode)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    modes = {name: module.training for name, module in supernet.named_modules()}
+    random = torch.get_rng_state()
+    score_all(evaluator, ARCHITECTURES)
+    after = supernet.state_dict()
+    assert list(before) == list(after) and all(torch.equal(before[name], after[name]) for name in before)
+    assert {name: module.training for name, module in supernet.named_modules()} == modes
+    assert all(parameter.grad_fn is None and parameter.requires_grad for parameter in supernet.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@MODES
+def test_isomorphic_architectures_have_equal_scores(make: Make, mode: str) -> None:
+    evaluator = make(mode)
+    pairs = isomorphic(6)
+    for architecture, twin in pairs:
+        first, second = evaluator.evaluate([architecture, twin])
+        assert first.objectives == second.objectives != ()
+        assert (first.architecture, second.architecture) == (architecture, twin)
+
+
+def test_loss_and_error_are_those_of_the_path_on_the_images(make: Make, supernet: Supernet) -> None:
+    evaluator = make()
+    assert [len(labels_N) for _, labels_N in evaluator.batches] == [34, 33, 33]
+    for architecture in ARCHITECTURES:
+        canonical = SPACE.canonicalise(architecture)
+        with torch.no_grad():
+            logits_NK = torch.cat([supernet(images_NCHW, canonical) for images_NCHW, _ in evaluator.batches])
+        labels_N = torch.cat([labels_N for _, labels_N in evaluator.batches])
+        loss, error, *_ = evaluator.evaluate_one(architecture).objectives
+        assert loss == pytest.approx(float(functional.cross_entropy(logits_NK.double(), labels_N)), rel=1e-6)
+        assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
+
+
+def test_a_recalibrated_score_is_that_of_a_subnet_recalibrated_by_hand(make: Make, supernet: Supernet) -> None:
+    evaluator = make("recalibrated")
+    assert sum(len(images_NCHW) for images_NCHW in evaluator.calibration) == 96
+    for architecture in ARCHITECTURES:
+        subnet = supernet.subnet(SPACE.canonicalise(architecture))
+        layers = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain average over all batches
+        with torch.no_grad():
+            subnet.train()
+            for images_NCHW in evaluator.calibration:
+                subnet(images_NCHW)
+            subnet.eval()
+            logits_NK = torch.cat([subnet(images_NCHW) for images_NCHW, _ in evaluator.batches])
+        labels_N = torch.cat([labels_N for _, labels_N in evaluator.batches])
+        loss, error, *_ = evaluator.evaluate_one(architecture).objectives
+        assert loss == pytest.approx(float(functional.cross_entropy(logits_NK.double(), labels_N)), rel=1e-6)
+        assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
+
+
+def test_recalibration_averages_the_batches_statistics() -> None:
+    batches = [torch.randn(n, 2, 3, 3, generator=torch.Generator().manual_seed(n)) * n for n in (4, 5, 9)]
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
+    layer = network[0]
+    assert isinstance(layer, nn.BatchNorm2d)
+    network.train()(torch.full((4, 2, 3, 3), 1e6))  # what an earlier training left behind
+    recalibrate(network, batches)
+    means_BC = torch.stack([batch.mean((0, 2, 3)) for batch in batches])
+    variances_BC = torch.stack([batch.var((0, 2, 3)) for batch in batches])
+    torch.testing.assert_close(layer.running_mean, means_BC.mean(0))
+    torch.testing.assert_close(layer.running_var, variances_BC.mean(0))
+    assert layer.momentum == 0.1 and not network.training
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    recalibrate(network, batches)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@MODES
+def test_only_validation_labels_and_no_test_images_have_a_say(make: Make, digits: Split, mode: str) -> None:
+    dataset = digits.dataset
+    expected = score_all(make(mode), ARCHITECTURES)
+
+    def scores(**changes: Any) -> dict[Architecture, Evaluation]:
+        other = Split(replace(dataset, **changes), digits.train_rows_N, digits.validation_rows_N)
+        return score_all(make(mode, of=other), ARCHITECTURES)
+
+    test: dict[str, Any] = {
+        "test_images_NCHW": 255 - dataset.test_images_NCHW,
+        "test_labels_N": (dataset.test_labels_N + 1) % dataset.classes,
+    }
+    assert scores(**test) == expected
+    for rows_N, matters in ((digits.train_rows_N, False), (digits.validation_rows_N, True)):
+        labels_N = dataset.train_labels_N.clone()
+        labels_N[rows_N] = (labels_N[rows_N] + 1) % dataset.classes
+        assert (scores(train_labels_N=labels_N) != expected) == matters
+
+
+def test_the_seed_draws_the_images(make: Make, digits: Split) -> None:
+    assert score_all(make(seed=1), ARCHITECTURES) != score_all(make(seed=0), ARCHITECTURES)
+    every = make(images=10_000, batch_size=10_000)
+    assert [len(labels_N) for _, labels_N in every.batches] == [len(digits.validation_rows_N)]
+    errors = [make(images=10_000, batch_size=10_000, seed=seed).evaluate_one(ARCHITECTURES[0]) for seed in (0, 1)]
+    assert errors[0].objectives[0] == pytest.approx(errors[1].objectives[0], rel=1e-4)
+
+
+@MODES
+def test_weights_that_are_no_numbers_fail_the_paths_through_them(
+    make: Make, supernet: Supernet, digits: Split, mode: str
+) -> None:
+    broken = build_supernet(small_config(), digits.dataset, seed=0)
+    broken.load_state_dict(supernet.state_dict())
+    edge = next(choice for choice in broken.choices() if choice.block == 5)
+    with torch.no_grad():
+        for parameter in edge.options[3].parameters():
+            parameter.fill_(math.nan)
+    through, beside = (3, 3, 3, 3, 3, 3), (3, 3, 3, 3, 3, 2)
+    assert SPACE.canonicalise(through)[5] == 3 != SPACE.canonicalise(beside)[5]
+    evaluator = make(mode, network=broken)
+    assert evaluator.evaluate_one(through) == Evaluation(through, (), "the loss is nan")
+    assert evaluator.evaluate_one(beside) == make(mode).evaluate_one(beside)
+
+
+def test_an_exception_is_the_candidates_failure(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = score_all(make(), ARCHITECTURES)
+    evaluator = make()
+    bad = dict(zip(ARCHITECTURES, (RuntimeError("out of memory\nmore"), KeyError("x"), AssertionError()), strict=False))
+    real = evaluator.score
+
+    def score(architecture: Architecture) -> tuple[float, float]:
+        for asked, fault in bad.items():
+            if SPACE.canonicalise(asked) == architecture:
+                raise fault
+        return real(architecture)
+
+    monkeypatch.setattr(evaluator, "score", score)
+    found = score_all(evaluator, ARCHITECTURES)
+    reasons = [found[one].failure for one in bad]
+    assert reasons == ["RuntimeError: out of memory", "KeyError: 'x'", "AssertionError: "]
+    assert {one: found[one] for one in ARCHITECTURES if one not in bad} == {
+        one: expected[one] for one in ARCHITECTURES if one not in bad
+    }
+
+
+def test_costs_are_those_of_the_canonical_network(make: Make, supernet: Supernet, digits: Split) -> None:
+    shape = digits.dataset.image_shape_CHW
+    counts = [cost(supernet, shape) for cost in (parameters.parameters, macs.macs)]
+    for architecture, found in score_all(make(costs=["parameters", "macs"]), ARCHITECTURES).items():
+        assert found.objectives[2:] == tuple(count(SPACE.canonicalise(architecture)) for count in counts)
+
+
+def test_a_limit_rejects_before_the_network_is_scored(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {one: found.objectives[2] for one, found in score_all(make(), ARCHITECTURES).items()}
+    limit = sorted(costs.values())[4]  # what costs as much as the limit keeps it
+    evaluator = make(limits={"parameters": limit})
+    scored: list[Architecture] = []
+    real = evaluator.score
+    monkeypatch.setattr(evaluator, "score", lambda one: scored.append(one) or real(one))  # type: ignore[func-returns-value]
+    for architecture, found in score_all(evaluator, ARCHITECTURES).items():
+        if costs[architecture] <= limit:
+            assert found.objectives
+        else:
+            assert found.failure == f"constraint: parameters {costs[architecture]:g} > {limit:g}"
+            assert SPACE.canonicalise(architecture) not in scored
+    assert 0 < len(scored) < len(ARCHITECTURES)
+
+
+def test_a_cost_that_is_known_is_not_measured_again(make: Make) -> None:
+    evaluator = make()
+    canonical = SPACE.canonicalise(ARCHITECTURES[0])
+    evaluator.costs.known[canonical] = (1.0,)
+    assert evaluator.evaluate_one(ARCHITECTURES[0]).objectives[2:] == (1.0,)
+
+
+def isomorphic(count: int) -> list[tuple[Architecture, Architecture]]:
+    """Pairs of different keys of one network."""
+    rng = seeds.generator(0, "isomorphic")
+    pairs: list[tuple[Architecture, Architecture]] = []
+    first: dict[Architecture, Architecture] = {}
+    while len(pairs) < count:
+        key = SPACE.sample(rng)
+        twin = first.setdefault(SPACE.canonicalise(key), key)
+        if twin != key:
+            pairs.append((twin, key))
+    return pairs

@@ -1,0 +1,100 @@
+"""A step is a function of (weights, seed, step): resumed == undisturbed, two replicas == one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raynas.checkpoint import load_state, save_state
+from raynas.errors import UserError
+from raynas.replica_group import ReplicaGroup
+from raynas.storage import Folder
+from raynas.training_rule import DivergenceError
+from tests.helpers import make_trainer, small_config
+
+STEPS = 2
+WIDE = small_config(space={"settings": {"channels": 16, "cells_per_stage": 1}}, training={"learning_rate": 0.01})
+"""With 4 channels a channel of almost no variance turns a rounding error of 1e-7 into 1e-2 within one step."""
+TOLERANCE = {"rtol": 1e-4, "atol": 5e-5}
+"""Of weights after 2 steps: sums over two halves of a batch are rounded otherwise than over the whole, float32."""
+
+
+@pytest.mark.parametrize("rule", ["uniform", "fair", "parsec"])
+def test_resumed_training_equals_undisturbed_training_to_the_bit(rule: str, tmp_path: Path) -> None:
+    undisturbed, first = make_trainer(rule), make_trainer(rule)
+    for _ in range(6):
+        undisturbed.advance()
+    for _ in range(2):
+        first.advance()
+    save_state(Folder(str(tmp_path)), "state", first.state_dict())
+    resumed = make_trainer(rule)
+    resumed.load_state_dict(load_state(Folder(str(tmp_path)), "state"))
+    assert resumed.step == first.step
+    for _ in range(4):
+        resumed.advance()
+    assert _equal(undisturbed.supernet.state_dict(), resumed.supernet.state_dict())
+    assert [p.tolist() for p in undisturbed.rule.probabilities()] == [p.tolist() for p in resumed.rule.probabilities()]
+    assert [point["loss"] for point in undisturbed.curves] == [point["loss"] for point in resumed.curves]
+
+
+def test_a_truncated_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    save_state(folder, "state", make_trainer("uniform").state_dict())
+    path = tmp_path / "state"
+    for size in (0, 5, 100, len(path.read_bytes()) - 1):
+        folder.write("broken", path.read_bytes()[:size])
+        with pytest.raises(UserError, match=r"not a whole checkpoint.*delete the folder"):
+            load_state(folder, "broken")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    trainer = make_trainer("uniform", small_config(training={"learning_rate": 1e30}))
+    with pytest.raises(DivergenceError, match="the loss is"):
+        for _ in range(12):
+            trainer.advance()
+
+
+def test_the_learning_rate_falls_from_the_start_value_towards_zero() -> None:
+    trainer = make_trainer("uniform")
+    rates = [trainer.learning_rate(step) for step in range(trainer.settings.steps + 1)]
+    assert rates[0] == trainer.settings.learning_rate and rates[-1] == pytest.approx(0)
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"), [("uniform", {}), ("fair", {}), ("fair", {"spread": True}), ("parsec", {"samples": 3})]
+)
+def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[str, Any]) -> None:
+    """Joined batch statistics, summed gradients, the same paths: only the order of float32 sums differs."""
+    single = make_trainer(rule, WIDE, **settings)
+    for _ in range(STEPS):
+        single.train_step()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
+        replicas = [future.result(timeout=120) for future in futures]
+    assert _equal(replicas[0], replicas[1])  # replicas hold equal weights, to the bit
+    for name, value in single.supernet.state_dict().items():
+        torch.testing.assert_close(replicas[0][name], value, **TOLERANCE)
+
+
+def _replica(rank: int, port: int, rule: str, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    group = ReplicaGroup.join(rank=rank, world=2, address="127.0.0.1", port=port, device=torch.device("cpu"))
+    trainer = make_trainer(rule, WIDE, group, **settings)
+    for _ in range(STEPS):
+        trainer.train_step()
+    torch.distributed.destroy_process_group()
+    return trainer.supernet.state_dict()
+
+
+def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,203 @@
+"""Every rule: seeded, on its paths only; and what each paper says of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import raynas.training_rules
+from raynas import seeds
+from raynas.members import family
+from raynas.space import ChoiceBlock, SearchSpace
+from raynas.supernet import touched
+from raynas.training_rules.fair import fair_paths
+from raynas.training_rules.parsec import (
+    Parsec,
+    distribution_gradient,
+    effective_sample_size,
+    importance_weights,
+)
+from tests.helpers import make_trainer
+
+RULES = list(family("raynas.training_rules"))
+
+
+def test_the_folder_holds_the_rules_that_are_tested() -> None:
+    files = {path.stem for path in Path(raynas.training_rules.__path__[0]).glob("[a-z]*.py")}
+    assert files == set(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_equal_seeds_give_equal_weights_and_another_seed_others(rule: str) -> None:
+    first, second, other = make_trainer(rule), make_trainer(rule), make_trainer(rule)
+    other.seed += 1
+    for trainer in (first, second, other):
+        for _ in range(3):
+            trainer.train_step()
+    states = [trainer.supernet.state_dict() for trainer in (first, second, other)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_moves_nothing_that_its_paths_do_not_touch(rule: str) -> None:
+    trainer = make_trainer(rule)
+    before = {id(parameter): parameter.detach().clone() for parameter in trainer.supernet.parameters()}
+    paths = _paths_of_next_step(trainer)
+    trainer.train_step()
+    on_paths = {id(parameter) for parameter in touched(trainer.owners, paths)}
+    moved = {id(p) for p in trainer.supernet.parameters() if not torch.equal(p, before[id(p)])}
+    assert moved and moved <= on_paths
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_probabilities_are_distributions_over_each_blocks_choices(rule: str) -> None:
+    trainer = make_trainer(rule)
+    trainer.train_step()
+    for block, p in zip(trainer.rule.space.blocks, trainer.rule.probabilities(), strict=True):  # type: ignore[attr-defined]
+        assert p.shape == (len(block.choices),)
+        assert p.sum() == pytest.approx(1) and (p > 0).all()
+
+
+def test_fair_gives_every_choice_of_every_block_the_same_update_count_at_all_times() -> None:
+    trainer = make_trainer("fair")
+    blocks = trainer.rule.space.blocks  # type: ignore[attr-defined]
+    counts = [np.zeros(len(block.choices), dtype=int) for block in blocks]
+    seen = set()
+    for step in range(1, 6):
+        paths = _paths_of_next_step(trainer)
+        trainer.train_step()
+        seen.add(paths)
+        for path in paths:
+            for block, choice in enumerate(path):
+                counts[block][choice] += 1
+        assert all((count == step).all() for count in counts)
+    assert len(seen) == 5  # the permutations are drawn anew at every step
+
+
+def test_fair_goes_through_blocks_of_different_sizes_equally_often() -> None:
+    space = SearchSpace("mixed", (ChoiceBlock("a", ("x", "y")), ChoiceBlock("b", ("x", "y", "z"))))
+    paths = np.array(fair_paths(space, np.random.default_rng(0)))
+    assert paths.shape == (6, 2)
+    assert (np.bincount(paths[:, 0]) == 3).all() and (np.bincount(paths[:, 1]) == 2).all()
+
+
+def test_fair_accumulates_the_sum_of_its_paths_gradients() -> None:
+    trainer = make_trainer("fair")
+    paths = _paths_of_next_step(trainer)
+    batch = trainer._batch("train", trainer.train)
+    expected = {}
+    for path in paths:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer._loss(trainer.supernet(batch.images_NCHW, path), batch.labels_N).backward()
+        for name, parameter in trainer.supernet.named_parameters():
+            if parameter.grad is not None:
+                expected[name] = expected.get(name, 0) + parameter.grad.clone()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    _step_rule(trainer)
+    for name, parameter in trainer.supernet.named_parameters():
+        assert (parameter.grad is None) == (name not in expected)
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def test_uniform_draws_every_choice_about_equally_often() -> None:
+    space = SearchSpace("s", tuple(ChoiceBlock(str(b), ("x", "y", "z", "u", "v")) for b in range(6)))
+    drawn = np.array([space.sample(seeds.generator(0, "paths", step)) for step in range(3000)])
+    for block in range(6):
+        assert np.bincount(drawn[:, block]) == pytest.approx(600, abs=5 * np.sqrt(600 * 0.8))
+
+
+# PARSEC: methods.md 4.2 and test list item 3
+
+
+def test_equal_likelihoods_give_equal_weights_and_no_expected_gradient() -> None:
+    losses_K = np.full(8, 321.5)
+    omega_K = importance_weights(losses_K)
+    assert omega_K == pytest.approx(np.full(8, 1 / 8))
+    assert effective_sample_size(omega_K) == pytest.approx(8)
+    pi = (np.array([0.2, 0.5, 0.3]),)
+    rng = np.random.default_rng(0)
+    gradients = [
+        distribution_gradient([(int(rng.choice(3, p=pi[0])),) for _ in range(8)], omega_K, pi)[0] for _ in range(4000)
+    ]
+    assert np.mean(gradients, axis=0) == pytest.approx(np.zeros(3), abs=0.01)
+
+
+def test_weights_are_the_softmax_of_minus_the_batch_losses_over_the_temperature() -> None:
+    losses_K = np.array([700.0, 703.2, 712.0])
+    shares = np.exp(-(losses_K - 700) / 2)
+    assert importance_weights(losses_K, temperature=2.0) == pytest.approx(shares / shares.sum())
+    assert effective_sample_size(importance_weights(np.array([0.0, 50.0]))) == pytest.approx(1)
+
+
+def test_the_distribution_converges_to_the_better_of_two_arms() -> None:
+    space = SearchSpace("arms", (ChoiceBlock("arm", ("bad", "good")),))
+    rule = Parsec(space, seed=0, samples=4, distribution_learning_rate=0.1)
+    for step in range(150):
+        rng = seeds.generator(0, step)
+        pi = rule.probabilities()
+        children = [(int(rng.choice(2, p=pi[0])),) for _ in range(rule.samples)]
+        losses_K = np.array([2.0 if child == (1,) else 3.0 for child in children])
+        rule._move_distribution(children, importance_weights(losses_K), pi)
+    assert rule.probabilities()[0][1] > 0.95
+
+
+def test_the_distribution_learns_from_the_validation_batch_alone() -> None:
+    """With other training labels pi moves the same; with other validation labels it does not."""
+
+    def theta_after(change: str | None) -> list[torch.Tensor]:
+        trainer = make_trainer("parsec", samples=4)
+        if change:
+            source = getattr(trainer, change)
+            source.labels_N = source.labels_N.roll(7)
+        trainer.train_step()
+        return trainer.rule.theta  # type: ignore[attr-defined, no-any-return]
+
+    plain = theta_after(None)
+    assert all(torch.equal(a, b) for a, b in zip(plain, theta_after("train"), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(plain, theta_after("validation"), strict=True))
+
+
+def test_the_weights_learn_from_the_training_batch_alone() -> None:
+    def weights_after(change: str | None) -> dict[str, torch.Tensor]:
+        trainer = make_trainer("parsec", samples=4)
+        if change:
+            source = getattr(trainer, change)
+            source.labels_N = source.labels_N.roll(7)
+        trainer.train_step()
+        return trainer.supernet.state_dict()  # type: ignore[no-any-return]
+
+    plain, validation = weights_after(None), weights_after("validation")
+    assert all(torch.equal(plain[name], validation[name]) for name in plain)
+    assert not all(torch.equal(plain[name], value) for name, value in weights_after("train").items())
+
+
+def test_the_effective_sample_size_is_logged() -> None:
+    _, metrics = make_trainer("parsec", samples=4).train_step()
+    assert 1 <= float(metrics["effective_sample_size"]) <= 4
+    assert float(metrics["entropy"]) == pytest.approx(6 * np.log(5), rel=0.01)
+
+
+def _paths_of_next_step(trainer: object) -> tuple[tuple[int, ...], ...]:
+    """The paths that the next step will take, found by a step of the rule whose gradients are thrown away."""
+    state = trainer.rule.state_dict()  # type: ignore[attr-defined]
+    result = _step_rule(trainer)
+    trainer.rule.load_state_dict(state)  # type: ignore[attr-defined]
+    trainer.optimizer.zero_grad(set_to_none=True)  # type: ignore[attr-defined]
+    return result.paths  # type: ignore[attr-defined, no-any-return]
+
+
+def _step_rule(trainer: object) -> object:
+    validation = trainer._batch("validation", trainer.validation)  # type: ignore[attr-defined]
+    return trainer.rule.step(  # type: ignore[attr-defined]
+        trainer.supernet,  # type: ignore[attr-defined]
+        trainer._batch("train", trainer.train),  # type: ignore[attr-defined]
+        validation,
+        loss=trainer._loss,  # type: ignore[attr-defined]
+        rng=seeds.generator(trainer.seed, "paths", trainer.step),  # type: ignore[attr-defined]
+        group=trainer.group,  # type: ignore[attr-defined]
+    )
