@@ -30,9 +30,9 @@ def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
-    """A local Ray with two CPUs, whatever the machine has."""
+    """A local Ray with two CPUs, whatever the machine has; gone before other tests ask for an address of their own."""
     place = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets must have short names
     ray.init(
         num_cpus=2,
