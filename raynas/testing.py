@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import sys
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -25,7 +26,8 @@ from raynas.strategy import Strategy
 from raynas.supernet import Choices, Supernet, seeded, touched
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Search spaces: every check takes the space and what builds its supernet (the `SPACE` and `supernet` of its file)
+# Search spaces: every check takes the space and what builds its supernet (the `SPACE` and `supernet` of its file).
+# Where the default network is a large one, the file also has `SMALL`: the settings of a network for tests.
 # ---------------------------------------------------------------------------------------------------------------------
 
 BuildSupernet = Callable[..., Supernet]
@@ -213,7 +215,9 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace, BuildSupernet], None], ...] = (
 
 
 def _small(build: BuildSupernet, seed: int = 0) -> Supernet:
-    return seeded(build, seed, in_channels=IMAGE_CHW[0], classes=CLASSES, resolution=IMAGE_CHW[1])
+    """A network quick enough for tests: with the settings SMALL of the space's file, if it has them."""
+    settings = getattr(sys.modules[build.__module__], "SMALL", {})
+    return seeded(build, seed, in_channels=IMAGE_CHW[0], classes=CLASSES, resolution=IMAGE_CHW[1], **settings)
 
 
 def _images() -> Tensor:
