@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.architecture import Architecture
+from raynas.calibration import normalise
 
 Choices: TypeAlias = Sequence[int | Tensor]
 """What a forward pass takes per block: a choice's index, or relaxed weights over its choices, shape (choices,)."""
@@ -26,11 +27,12 @@ def touched(owners: Iterable[Owner], architectures: Iterable[Architecture]) -> l
 
 
 class BatchNorm(nn.Module):
-    """The supernet's batch normalisation: batch statistics always, no scale, no running averages.
+    """The supernet's batch normalisation: batch statistics or a path's own, no scale, no running averages.
 
     A shared scale or running average cannot suit the inputs of every path (NAS-Bench-201's supernets; Ning et al.,
-    2021, recommend the same), and a layer without buffers leaves nothing behind when it scores. A subnet gets an
-    ordinary BatchNorm2d of its own in its place.
+    2021, recommend the same), and a layer without buffers leaves nothing behind when it scores: the statistics of a
+    recalibrated path are its caller's (raynas.calibration). A subnet gets an ordinary BatchNorm2d of its own in its
+    place.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -42,6 +44,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
         """Normalise each channel over the batch; (N, C, H, W) -> the same."""
+        if (how := normalise.get()) is not None:
+            return how(self, inputs_NCHW, self.eps)
         if self.sum_over_replicas is None:
             return functional.batch_norm(inputs_NCHW, None, None, training=True, eps=self.eps)
         values = inputs_NCHW.float()

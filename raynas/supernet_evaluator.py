@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -16,7 +17,7 @@ from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.augmentation import Augmenter
 from raynas.batches import Batches
-from raynas.calibration import recalibrate
+from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.evaluation import SCORES, Evaluation
@@ -74,7 +75,8 @@ class SupernetEvaluator:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.supernet = supernet.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.device = device
+        self.supernet = supernet.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.canonicalise = canonicalise
         self.settings = settings
         self.costs = costs
@@ -114,12 +116,12 @@ class SupernetEvaluator:
     @torch.no_grad()
     def score(self, architecture: Architecture) -> tuple[float, float]:
         """Mean cross-entropy and error rate over the validation images."""
-        if self.calibration:
-            subnet = self.supernet.subnet(architecture)
-            recalibrate(subnet, self.calibration)
-            logits = [subnet(images_NCHW) for images_NCHW, _ in self.batches]
-        else:
-            with devices.autocast(self.batches[0][0].device):
+        statistics = Statistics()
+        with devices.autocast(self.device):
+            with statistics.recorded():
+                for images_NCHW in self.calibration:
+                    self.supernet(images_NCHW, architecture)
+            with statistics.used() if self.calibration else contextlib.nullcontext():
                 logits = [self.supernet(images_NCHW, architecture).float() for images_NCHW, _ in self.batches]
         loss = torch.zeros((), dtype=torch.float64)
         wrong, images = 0, 0

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from raynas.architecture import Architecture, encode
+from raynas.calibration import Statistics
 from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
 from raynas.errors import UserError
@@ -74,6 +75,24 @@ def check_subnet_is_its_path(space: SearchSpace, build: BuildSupernet) -> None:
         assert len(on_path) == len(without_norm)
         for mine, its in zip(on_path, without_norm, strict=True):
             assert torch.equal(_gradient(mine), _gradient(its)), encode(architecture)
+
+
+def check_recalibrated_path_is_its_recalibrated_subnet(space: SearchSpace, build: BuildSupernet) -> None:
+    """A path with statistics of its own, kept beside the supernet, gives what its subnet's running averages give."""
+    network = _small(build).eval()
+    batches = [(1 + part) * _images()[part:] for part in range(3)]  # of different sizes and scales
+    for architecture in _architectures(space, 3):
+        subnet, statistics = network.subnet(architecture).train(), Statistics()
+        for module in subnet.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the plain average over all batches
+        with torch.no_grad(), statistics.recorded():
+            for images_NCHW in batches:
+                network(images_NCHW, architecture)
+                subnet(images_NCHW)
+        with torch.no_grad(), statistics.used():
+            shared_NK = network(batches[0], architecture)
+        torch.testing.assert_close(shared_NK, subnet.eval()(batches[0]), msg=encode(architecture))
 
 
 def check_subnet_owns_its_weights(space: SearchSpace, build: BuildSupernet) -> None:
@@ -201,6 +220,7 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace, BuildSupernet], None], ...] = (
     check_default_network_runs_on_small_images,
     check_initial_weights_depend_on_the_seed_alone,
     check_subnet_is_its_path,
+    check_recalibrated_path_is_its_recalibrated_subnet,
     check_subnet_owns_its_weights,
     check_one_hot_weights_are_the_path,
     check_gradients_stay_on_the_path,

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from raynas import seeds
 from raynas.architecture import Architecture
-from raynas.calibration import recalibrate
 from raynas.config import Config
 from raynas.costs import macs, parameters
 from raynas.data import Split, load, split
@@ -158,23 +157,6 @@ def test_a_recalibrated_score_is_that_of_a_subnet_recalibrated_by_hand(make: Mak
         loss, error, *_ = evaluator.evaluate_one(architecture).objectives
         assert loss == pytest.approx(float(functional.cross_entropy(logits_NK.double(), labels_N)), rel=1e-6)
         assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
-
-
-def test_recalibration_averages_the_batches_statistics() -> None:
-    batches = [torch.randn(n, 2, 3, 3, generator=torch.Generator().manual_seed(n)) * n for n in (4, 5, 9)]
-    network = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
-    layer = network[0]
-    assert isinstance(layer, nn.BatchNorm2d)
-    network.train()(torch.full((4, 2, 3, 3), 1e6))  # what an earlier training left behind
-    recalibrate(network, batches)
-    means_BC = torch.stack([batch.mean((0, 2, 3)) for batch in batches])
-    variances_BC = torch.stack([batch.var((0, 2, 3)) for batch in batches])
-    torch.testing.assert_close(layer.running_mean, means_BC.mean(0))
-    torch.testing.assert_close(layer.running_var, variances_BC.mean(0))
-    assert layer.momentum == 0.1 and not network.training
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    recalibrate(network, batches)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
 @MODES
