@@ -67,6 +67,10 @@ class SearchSpace:
         """One encoding per distinct network."""
         return self.canonical(architecture) if self.canonical else architecture
 
+    def is_canonical(self, architecture: Architecture) -> bool:
+        """Whether this key is the one that stands for its network."""
+        return self.canonicalise(architecture) == architecture
+
     def print(self, architecture: Architecture) -> str:
         """The architecture in the space's own notation, or as `0-3-1`."""
         return self.to_string(architecture) if self.to_string else encode(architecture)

@@ -68,7 +68,13 @@ def test_the_learning_rate_falls_from_the_start_value_towards_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "settings"), [("uniform", {}), ("fair", {}), ("fair", {"spread": True}), ("parsec", {"samples": 3})]
+    ("rule", "settings"),
+    [
+        ("uniform", {"paths": 2, "sampling": "distinct"}),
+        ("fair", {}),
+        ("fair", {"spread": True}),
+        ("parsec", {"samples": 3}),
+    ],
 )
 def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[str, Any]) -> None:
     """Joined batch statistics, summed gradients, the same paths: only the order of float32 sums differs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,13 +81,14 @@ def test_fair_gives_every_choice_of_every_block_the_same_update_count_at_all_tim
 
 def test_fair_goes_through_blocks_of_different_sizes_equally_often() -> None:
     space = SearchSpace("mixed", (ChoiceBlock("a", ("x", "y")), ChoiceBlock("b", ("x", "y", "z"))))
-    paths = np.array(fair_paths(space, np.random.default_rng(0)))
+    paths = np.array(next(fair_paths(space, np.random.default_rng(0))))
     assert paths.shape == (6, 2)
     assert (np.bincount(paths[:, 0]) == 3).all() and (np.bincount(paths[:, 1]) == 2).all()
 
 
-def test_fair_accumulates_the_sum_of_its_paths_gradients() -> None:
-    trainer = make_trainer("fair")
+@pytest.mark.parametrize(("rule", "settings"), [("fair", {}), ("uniform", {"paths": 3, "sampling": "distinct"})])
+def test_several_paths_accumulate_the_sum_of_their_gradients(rule: str, settings: dict[str, Any]) -> None:
+    trainer = make_trainer(rule, **settings)
     paths = _paths_of_next_step(trainer)
     batch = trainer._batch("train", trainer.train)
     expected = {}
