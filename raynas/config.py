@@ -72,13 +72,23 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(5e-4, ge=0)
     gradient_clip: float = Field(5.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    averaging: float = Field(
+        0.0, ge=0, le=1, description="share of the steps, the last ones, whose weights are averaged; 0: none"
+    )
+    averaging_decay: float | None = Field(
+        None, gt=0, lt=1, description="of an exponential moving average over these steps; None: their plain mean"
+    )
     replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
     cpus_per_replica: int = Field(1, ge=1)
     gpus_per_replica: float = Field(0.0, ge=0)
     checkpoint_every_s: float = Field(20.0, ge=0)
 
     @model_validator(mode="after")
-    def _share_the_batch(self) -> TrainingSettings:
+    def _agree(self) -> TrainingSettings:
+        if self.averaging_decay is not None and not self.averaging:
+            raise ValueError(
+                "averaging_decay is of an average that is not taken; set averaging, e.g. to 0.25, or leave it out"
+            )
         if self.batch_size % self.replicas:
             raise ValueError(
                 f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}"

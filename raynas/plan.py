@@ -147,12 +147,15 @@ def _supernet(config: Config, member: MemberSettings, method: Method, others: li
     training = validate(
         TrainingSettings, {**config.training.model_dump(), **member.training}, f"members.{member.name}.training."
     )
+    without = {"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica"}
+    if not training.averaging:
+        without |= {"averaging", "averaging_decay"}
     content = {
         "space": config.space.model_dump(),
         "data": config.data.model_dump(),
         "rule": rule,
         "rule_settings": member.rule_settings,
-        "training": training.model_dump(exclude={"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica"}),
+        "training": training.model_dump(exclude=without),
         "seed": seed,
     }
     identity = content_hash(content)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from raynas import device as devices
 from raynas import seeds
@@ -53,6 +54,7 @@ class Trainer:
         self.seed = seed
         self.step = 0
         self.curves: list[dict[str, float]] = []
+        self.averaged = AveragedModel(self.supernet, multi_avg_fn=_average(training)) if training.averaging else None
         self.group = ReplicaGroup()
         augmenter = Augmenter(split, data, device)
         self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
@@ -120,7 +122,20 @@ class Trainer:
             settings["lr"] = self.learning_rate(self.step)
         self.optimizer.step()
         self.step += 1
+        if self.averaged is not None and self.step > self.settings.steps * (1 - self.settings.averaging):
+            self.averaged.update_parameters(self.supernet)
         return result.loss, result.metrics
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is published: the average over the last steps, where one is taken, or else the weights as they are.
+
+        All weights are averaged over all of these steps, also over those whose paths left them alone (Izmailov et al.,
+        "Averaging Weights Leads to Wider Optima", UAI 2018, on every step instead of every epoch). BatchNorm needs no
+        new estimates afterwards: in a supernet it has none (raynas/supernet.py).
+        """
+        if self.averaged is None or not self.averaged.n_averaged:
+            return self.supernet.state_dict()  # type: ignore[no-any-return]
+        return self.averaged.module.state_dict()
 
     def learning_rate(self, step: int) -> float:
         """Cosine from the start value towards zero at the last step."""
@@ -133,6 +148,7 @@ class Trainer:
             "supernet": self.supernet.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
             "rule": self.rule.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "curves": self.curves,
         }
 
@@ -143,6 +159,8 @@ class Trainer:
         moments = {int(index): value for index, value in state["optimizer"].items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.rule.load_state_dict(state["rule"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.curves = list(state["curves"])
 
     def _batch(self, stream: str, source: Batches) -> Batch:
@@ -153,3 +171,10 @@ class Trainer:
 
     def _loss(self, logits_NK: Tensor, labels_N: Tensor) -> Tensor:
         return functional.cross_entropy(logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing)
+
+
+def _average(training: TrainingSettings) -> Callable[..., None]:
+    """How the average takes up another step's weights; the first it is given are copied."""
+    if training.averaging_decay is None:
+        return get_swa_multi_avg_fn()  # type: ignore[no-untyped-call, no-any-return]
+    return get_ema_multi_avg_fn(training.averaging_decay)  # type: ignore[no-untyped-call, no-any-return]

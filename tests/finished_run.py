@@ -52,7 +52,7 @@ def _train(plan: Plan, run: Folder) -> None:
     while trainer.step < supernet.training.steps:
         trainer.advance()
     place = run / f"supernets/{supernet.id}"
-    save_weights(place, "weights.safetensors", trainer.supernet.state_dict())
+    save_weights(place, "weights.safetensors", trainer.weights())
     place.write_table("curves.parquet", pa.Table.from_pylist(trainer.curves))
     state = {"id": supernet.id, "label": supernet.label, "rule": supernet.rule, "seed": supernet.seed, "failure": None}
     place.write_json("state.json", {**state, "probabilities": None, "steps": supernet.training.steps})

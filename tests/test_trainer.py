@@ -16,7 +16,7 @@ from raynas.errors import UserError
 from raynas.replica_group import ReplicaGroup
 from raynas.storage import Folder
 from raynas.training_rule import DivergenceError
-from tests.helpers import make_trainer, small_config
+from tests.helpers import make_trainer, rule_plan, small_config
 
 STEPS = 2
 WIDE = small_config(space={"settings": {"channels": 16, "cells_per_stage": 1}}, training={"learning_rate": 0.01})
@@ -25,22 +25,70 @@ TOLERANCE = {"rtol": 1e-4, "atol": 5e-5}
 """Of weights after 2 steps: sums over two halves of a batch are rounded otherwise than over the whole, float32."""
 
 
-@pytest.mark.parametrize("rule", ["uniform", "fair", "parsec"])
-def test_resumed_training_equals_undisturbed_training_to_the_bit(rule: str, tmp_path: Path) -> None:
-    undisturbed, first = make_trainer(rule), make_trainer(rule)
+@pytest.mark.parametrize(
+    ("rule", "training"),
+    [
+        ("uniform", {"averaging": 1.0}),  # broken off while the average is taken
+        ("uniform", {"averaging": 0.6, "averaging_decay": 0.7}),  # and before
+        ("fair", {}),
+        ("parsec", {}),
+    ],
+)
+def test_resumed_training_equals_undisturbed_training_to_the_bit(
+    rule: str, training: dict[str, Any], tmp_path: Path
+) -> None:
+    config = small_config(training=training)
+    undisturbed, first = make_trainer(rule, config), make_trainer(rule, config)
     for _ in range(6):
         undisturbed.advance()
     for _ in range(2):
         first.advance()
     save_state(Folder(str(tmp_path)), "state", first.state_dict())
-    resumed = make_trainer(rule)
+    resumed = make_trainer(rule, config)
     resumed.load_state_dict(load_state(Folder(str(tmp_path)), "state"))
     assert resumed.step == first.step
     for _ in range(4):
         resumed.advance()
     assert _equal(undisturbed.supernet.state_dict(), resumed.supernet.state_dict())
+    assert _equal(undisturbed.weights(), resumed.weights())
     assert [p.tolist() for p in undisturbed.rule.probabilities()] == [p.tolist() for p in resumed.rule.probabilities()]
     assert [point["loss"] for point in undisturbed.curves] == [point["loss"] for point in resumed.curves]
+
+
+@pytest.mark.parametrize("decay", [None, 0.7])
+def test_published_weights_are_the_average_over_the_last_steps_of_an_undisturbed_training(decay: float | None) -> None:
+    plain = make_trainer("uniform")
+    training = {"averaging": 0.5} if decay is None else {"averaging": 0.5, "averaging_decay": decay}
+    averaging = make_trainer("uniform", small_config(training=training))
+    history = []
+    for _ in range(plain.settings.steps):
+        assert _equal(averaging.weights(), averaging.supernet.state_dict()) == (plain.step <= 7)  # the first is copied
+        plain.train_step()
+        averaging.train_step()
+        history.append({name: value.clone() for name, value in plain.supernet.state_dict().items()})
+    assert _equal(plain.weights(), averaging.supernet.state_dict())
+    weights = [1.0] + [0.0] * 5
+    for count in range(1, 6):  # of the 7th step to the 12th
+        new = 1 / (count + 1) if decay is None else 1 - decay
+        weights = [(1 - new) * weight for weight in weights]
+        weights[count] = new
+    for name, value in averaging.weights().items():
+        expected = sum(weight * state[name] for weight, state in zip(weights, history[6:], strict=True))
+        torch.testing.assert_close(value, expected)
+    assert not _equal(averaging.weights(), plain.weights())
+
+
+def test_averaging_changes_the_supernets_id_only_if_it_is_set() -> None:
+    ids = [
+        rule_plan("uniform", small_config(training=training))[1].id
+        for training in ({}, {"averaging": 0.0}, {"averaging": 0.5}, {"averaging": 0.5, "averaging_decay": 0.9})
+    ]
+    assert ids[0] == ids[1] and len(set(ids)) == 3
+
+
+def test_a_decay_without_an_average_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^training: averaging_decay is of an average that is not taken"):
+        small_config(training={"averaging_decay": 0.9})
 
 
 def test_a_truncated_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
@@ -86,7 +134,7 @@ def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[st
         port = probe.getsockname()[1]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
         futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
-        replicas = [future.result(timeout=120) for future in futures]
+        replicas = [future.result(timeout=600) for future in futures]
     assert _equal(replicas[0], replicas[1])  # replicas hold equal weights, to the bit
     for name, value in single.supernet.state_dict().items():
         torch.testing.assert_close(replicas[0][name], value, **TOLERANCE)

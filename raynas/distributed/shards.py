@@ -81,7 +81,7 @@ class Replica:
 
     def publish(self) -> dict[str, Any]:
         """Write the trained weights and curves; returns what the supernet's state.json says of them."""
-        save_weights(self.folder, "weights.safetensors", self.trainer.supernet.state_dict())
+        save_weights(self.folder, "weights.safetensors", self.trainer.weights())
         curves = self.trainer.curves
         columns = {name: [point.get(name) for point in curves] for name in curves[0]}
         self.folder.write_table("curves.parquet", pa.table(columns))

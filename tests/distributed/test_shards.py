@@ -63,15 +63,16 @@ def test_replicas_killed_in_mid_epoch_are_replaced_and_the_weights_are_those_of_
 
 
 def test_one_replica_trains_what_a_bare_trainer_trains(data: ray.ObjectRef, tmp_path: Path) -> None:
-    plan, supernet = rule_plan("parsec", samples=2)
+    config = small_config(training={"averaging": 0.5})
+    plan, supernet = rule_plan("parsec", config, samples=2)
     asyncio.run(train_supernet(supernet, plan.config, data, Folder(str(tmp_path)), silent))
-    bare = make_trainer("parsec", samples=2)
+    bare = make_trainer("parsec", config, samples=2)
     while bare.step < supernet.training.steps:
         bare.advance()
     folder = Folder(str(tmp_path)) / f"supernets/{supernet.id}"
     weights = load_weights(folder, "weights.safetensors")
-    assert weights.keys() == bare.supernet.state_dict().keys()
-    assert all(value.equal(weights[name]) for name, value in bare.supernet.state_dict().items())
+    assert weights.keys() == bare.weights().keys()
+    assert all(value.equal(weights[name]) for name, value in bare.weights().items())
     state = folder.read_json("state.json")
     assert state["failure"] is None
     assert state["probabilities"] == [p.tolist() for p in bare.rule.probabilities()]
