@@ -117,12 +117,16 @@ class Supernet(nn.Module):
         }
         return [(parameter, places.get(parameter)) for parameter in self.parameters()]
 
-    def subnet(self, architecture: Architecture) -> Subnet:
-        """Cut one path out: a network with its own copy of the weights and ordinary BatchNorm layers."""
+    def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
+        """Cut one path out: a network with its own copy of the weights and, where stand-alone, ordinary BatchNorm.
+
+        stand_alone: whether layers that serve the search alone take their stand-alone form (BatchNorm with its own
+            statistics, a skip without stabiliser). A path that is tuned before it is scored must keep them: False.
+        """
         copies: dict[int, nn.Module] = {}
         for choice in self.choices():
-            copies[id(choice)] = Chosen(_copy(choice.options[architecture[choice.block]], copies))
-        network = _copy(self, copies)
+            copies[id(choice)] = Chosen(_copy(choice.options[architecture[choice.block]], copies, stand_alone))
+        network = _copy(self, copies, stand_alone)
         assert isinstance(network, Supernet)
         return Subnet(network, architecture).to(next(self.parameters()).device)  # BatchNorm2d is made on the CPU
 
@@ -147,12 +151,12 @@ def seeded(build: Callable[..., Supernet], seed: int, **settings: Any) -> Supern
         return build(**settings)
 
 
-def _copy(module: nn.Module, copies: dict[int, nn.Module]) -> nn.Module:
-    """A copy with its own parameters and buffers; what has a stand-alone form (BatchNorm, a stabiliser) takes it."""
+def _copy(module: nn.Module, copies: dict[int, nn.Module], stand_alone: bool) -> nn.Module:
+    """A copy with its own parameters and buffers; `stand_alone`: what has such a form (BatchNorm, ELS) takes it."""
     if (copy := copies.get(id(module))) is not None:
         return copy
-    if (stand_alone := getattr(module, "stand_alone", None)) is not None:
-        copy = stand_alone()
+    if stand_alone and (form := getattr(module, "stand_alone", None)) is not None:
+        copy = form()
         assert isinstance(copy, nn.Module)
     else:
         copy = module.__new__(type(module))
@@ -166,7 +170,8 @@ def _copy(module: nn.Module, copies: dict[int, nn.Module]) -> nn.Module:
         }
         copy._buffers = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
         copy._modules = {
-            name: None if child is None else _copy(child, copies) for name, child in module._modules.items()
+            name: None if child is None else _copy(child, copies, stand_alone)
+            for name, child in module._modules.items()
         }
     copies[id(module)] = copy
     return copy

@@ -70,7 +70,8 @@ def check_subnet_is_its_path(space: SearchSpace, build: BuildSupernet) -> None:
         network.zero_grad(set_to_none=True)
         shared_NK.square().sum().backward()
         own_NK.square().sum().backward()
-        on_path = [p for p in touched(network.owners(), [architecture]) if p.grad is not None]
+        removed = _search_only(network)
+        on_path = [p for p in touched(network.owners(), [architecture]) if p.grad is not None and p not in removed]
         without_norm = [p for p in _without_batch_norm(subnet) if p.grad is not None]
         assert len(on_path) == len(without_norm)
         for mine, its in zip(on_path, without_norm, strict=True):
@@ -168,8 +169,9 @@ def check_canonical_form_is_one_of_its_class(space: SearchSpace, build: BuildSup
 def check_canonical_form_is_the_same_network(space: SearchSpace, build: BuildSupernet) -> None:
     """With equal weights wherever shapes are equal, an architecture and its canonical form give the same logits."""
     network = _small(build).double()
+    removed = _search_only(network)  # a stabiliser stays the identity that it starts as, and that a subnet has
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in (one for one in network.parameters() if one not in removed):
             noise = generator(0, "weights", *parameter.shape).standard_normal(tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(noise) / np.sqrt(max(parameter[0].numel(), 1)))
     images_NCHW = _images().double()
@@ -254,6 +256,12 @@ def _architectures(space: SearchSpace, count: int = 6) -> list[Architecture]:
 def _without_batch_norm(network: nn.Module) -> list[nn.Parameter]:
     norms = {p for module in network.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
     return [parameter for parameter in network.parameters() if parameter not in norms]
+
+
+def _search_only(network: nn.Module) -> set[nn.Parameter]:
+    """The parameters of layers that a subnet does not have as they are, such as a stabiliser."""
+    layers = [module for module in network.modules() if hasattr(module, "stand_alone")]
+    return {parameter for layer in layers for parameter in layer.parameters()}
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raynas.architecture import Architecture
 from raynas.space import ChoiceBlock, SearchSpace
+from raynas.stabiliser import EquivariantStabiliser
 from raynas.supernet import BatchNorm, Choice, Choices, Supernet
 
 CHOICES = ("identity", "MB3_K3", "MB6_K5")
@@ -51,11 +52,19 @@ SPACE = SearchSpace(
 
 
 def supernet(
-    *, in_channels: int, classes: int, resolution: int, channels: int = 32, head_channels: int = 1280
+    *,
+    in_channels: int,
+    classes: int,
+    resolution: int,
+    channels: int = 32,
+    head_channels: int = 1280,
+    stabiliser: bool = False,
 ) -> Supernet:
     """The benchmark's network with all choices in every layer; its defaults are the benchmark's own width.
 
     channels: of the stem; each stage doubles them and halves `resolution`. head_channels: before the classifier.
+    stabiliser: put SCARLET's ELS on the identities of layers 2, 4, 5, 7 and 8; that of a stage's first layer, which
+        changes the shape, is itself a 1x1 convolution, and with its BatchNorm stays in the derived network.
     Raises ValueError for settings that are not positive.
     """
     if min(channels, head_channels, resolution) < 1:
@@ -63,13 +72,13 @@ def supernet(
             f"expected channels, head_channels and resolution of at least 1, "
             f"but got {channels=}, {head_channels=}, {resolution=}; raise it."
         )
-    return NasBenchMacro(in_channels, classes, channels, head_channels)
+    return NasBenchMacro(in_channels, classes, channels, head_channels, stabiliser)
 
 
 class NasBenchMacro(Supernet):
     """Stem, the chain of eight layers, 1x1 convolution and classifier."""
 
-    def __init__(self, in_channels: int, classes: int, channels: int, head_channels: int) -> None:
+    def __init__(self, in_channels: int, classes: int, channels: int, head_channels: int, stabiliser: bool) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
@@ -78,10 +87,10 @@ class NasBenchMacro(Supernet):
         )
         self.layers = nn.ModuleList()
         for layers in LAYERS_PER_STAGE:
-            self.layers.append(Choice(len(self.layers), _options(channels, channels * 2, stride=2)))
+            self.layers.append(Choice(len(self.layers), _options(channels, channels * 2, 2, stabiliser)))
             channels *= 2
             for _ in range(layers - 1):
-                self.layers.append(Choice(len(self.layers), _options(channels, channels, stride=1)))
+                self.layers.append(Choice(len(self.layers), _options(channels, channels, 1, stabiliser)))
         self.head = nn.Sequential(
             nn.Conv2d(channels, head_channels, kernel_size=1, bias=False),
             BatchNorm(head_channels),
@@ -123,15 +132,15 @@ class MobileBlock(nn.Module):
         return outputs_NCHW + inputs_NCHW if self.shortcut else outputs_NCHW
 
 
-def _options(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+def _options(in_channels: int, out_channels: int, stride: int, stabiliser: bool) -> list[nn.Module]:
     """The options of a layer, in the order of CHOICES."""
-    identity = (
-        nn.Identity()
-        if stride == 1 and in_channels == out_channels
-        else nn.Sequential(
+    identity: nn.Module
+    if stride != 1 or in_channels != out_channels:
+        identity = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), BatchNorm(out_channels)
         )
-    )
+    else:
+        identity = EquivariantStabiliser(in_channels) if stabiliser else nn.Identity()
     return [
         identity,
         MobileBlock(in_channels, out_channels, stride, expansion=3, kernel_size=3),
