@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, TypeAlias
 
 import torch
@@ -16,14 +18,14 @@ Choices: TypeAlias = Sequence[int | Tensor]
 """What a forward pass takes per block: a choice's index, or relaxed weights over its choices, shape (choices,)."""
 
 
-Owner: TypeAlias = tuple[nn.Parameter, tuple[int, int] | None]
-"""A parameter, and the (block, option) whose it is; None for what every path runs through."""
+Owner: TypeAlias = tuple[nn.Parameter, frozenset[tuple[int, int]]]
+"""A parameter, and every (block, option) whose it is; none for what every path runs through."""
 
 
 def touched(owners: Iterable[Owner], architectures: Iterable[Architecture]) -> list[nn.Parameter]:
     """The parameters that any of these paths runs through."""
-    taken = [set(choices) for choices in zip(*architectures, strict=True)]
-    return [parameter for parameter, place in owners if place is None or place[1] in taken[place[0]]]
+    taken = {place for architecture in architectures for place in enumerate(architecture)}
+    return [parameter for parameter, places in owners if not places or not places.isdisjoint(taken)]
 
 
 class BatchNorm(nn.Module):
@@ -72,15 +74,46 @@ class Choice(nn.Module):
     def __init__(self, block: int, options: Iterable[nn.Module]) -> None:
         super().__init__()
         self.block = block
-        self.options = nn.ModuleList(options)
+        self.options: nn.ModuleList | tuple[nn.Module, ...] = self._hold(options)
 
-    def forward(self, inputs: Tensor, architecture: Choices) -> Tensor:
-        """Run the option that the path chose; or, with weights, the weighted sum of those whose weight is not zero."""
+    @staticmethod
+    def _hold(options: Iterable[nn.Module]) -> nn.ModuleList | tuple[nn.Module, ...]:
+        return nn.ModuleList(options)
+
+    def forward(self, inputs: Any, architecture: Choices) -> Tensor:
+        """Run the option that the path chose; or, with weights, the weighted sum of those whose weight is not zero.
+
+        inputs: what the options take, as a rule a tensor (N, C, H, W).
+        """
         choice = architecture[self.block]
         if not isinstance(choice, Tensor):
             return self.options[choice](inputs)  # type: ignore[no-any-return]
-        outputs = [weight * option(inputs) for weight, option in zip(choice, self.options, strict=True) if weight != 0]
-        return torch.stack(outputs).sum(0)
+        running = [index for index, weight in enumerate(choice.tolist()) if weight != 0] or [0]
+        outputs: list[Tensor] = [choice[index] * self.options[index](inputs) for index in running]
+        return reduce(add, outputs)
+
+
+class SharedChoice(Choice):
+    """A choice block some of whose options are those of other blocks too, and are held in `Shared` modules elsewhere.
+
+    A subnet's blocks each have a copy of their own, as a network that was written down has.
+    """
+
+    @staticmethod
+    def _hold(options: Iterable[nn.Module]) -> nn.ModuleList | tuple[nn.Module, ...]:
+        return tuple(options)  # a tuple, so that its modules are not this one's too
+
+
+class Shared(nn.Module):
+    """Holds the modules that the options of several SharedChoice blocks run through; a subnet has none of it."""
+
+    def __init__(self, options: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.options = nn.ModuleList(options)
+
+
+class TrainingOnly(nn.Module):
+    """A part that only stand-alone training runs, as an auxiliary head: no cost counts it and no export has it."""
 
 
 class Chosen(nn.Module):
@@ -90,7 +123,7 @@ class Chosen(nn.Module):
         super().__init__()
         self.option = option
 
-    def forward(self, inputs: Tensor, architecture: Choices) -> Tensor:
+    def forward(self, inputs: Any, architecture: Choices) -> Tensor:
         """Run the option that was chosen when the subnet was cut out."""
         del architecture
         return self.option(inputs)  # type: ignore[no-any-return]
@@ -103,19 +136,29 @@ class Supernet(nn.Module):
         """Run one path, or the relaxed mixture, of the network: (N, C, H, W) -> logits (N, K)."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(images_NCHW, architecture).")
 
+    def training_logits(
+        self, images_NCHW: Tensor, architecture: Choices, *, progress: float, rng: torch.Generator
+    ) -> list[tuple[float, Tensor]]:
+        """What stand-alone training sums the losses of: (weight, logits (N, K)); a subclass may add auxiliary heads.
+
+        progress: the share of the training that is done, in 0..1, and rng: a generator on the network's device, of this
+        step alone; both for what is dropped at random, as drop-path.
+        """
+        del progress, rng
+        return [(1.0, self(images_NCHW, architecture))]
+
     def choices(self) -> list[Choice]:
         """All Choice modules, in the network's own order."""
         return [module for module in self.modules() if isinstance(module, Choice)]
 
     def owners(self) -> list[Owner]:
         """Each parameter with the block and the option that it belongs to, in the network's own order."""
-        places = {
-            parameter: (choice.block, index)
-            for choice in self.choices()
-            for index, option in enumerate(choice.options)
-            for parameter in option.parameters()
-        }
-        return [(parameter, places.get(parameter)) for parameter in self.parameters()]
+        places: dict[nn.Parameter, set[tuple[int, int]]] = {parameter: set() for parameter in self.parameters()}
+        for choice in self.choices():
+            for index, option in enumerate(choice.options):
+                for parameter in option.parameters():
+                    places[parameter].add((choice.block, index))
+        return [(parameter, frozenset(of)) for parameter, of in places.items()]
 
     def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
         """Cut one path out: a network with its own copy of the weights and, where stand-alone, ordinary BatchNorm.
@@ -123,9 +166,11 @@ class Supernet(nn.Module):
         stand_alone: whether layers that serve the search alone take their stand-alone form (BatchNorm with its own
             statistics, a skip without stabiliser). A path that is tuned before it is scored must keep them: False.
         """
-        copies: dict[int, nn.Module] = {}
+        copies: dict[int, nn.Module] = {
+            id(module): nn.Identity() for module in self.modules() if isinstance(module, Shared)
+        }
         for choice in self.choices():
-            copies[id(choice)] = Chosen(_copy(choice.options[architecture[choice.block]], copies, stand_alone))
+            copies[id(choice)] = Chosen(_copy(choice.options[architecture[choice.block]], {}, stand_alone))
         network = _copy(self, copies, stand_alone)
         assert isinstance(network, Supernet)
         return Subnet(network, architecture).to(next(self.parameters()).device)  # BatchNorm2d is made on the CPU
@@ -142,6 +187,21 @@ class Subnet(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         return self.network(images_NCHW, self.architecture)  # type: ignore[no-any-return]
+
+    def training_logits(
+        self, images_NCHW: Tensor, *, progress: float, rng: torch.Generator
+    ) -> list[tuple[float, Tensor]]:
+        """What stand-alone training sums the losses of; see Supernet.training_logits."""
+        return self.network.training_logits(images_NCHW, self.architecture, progress=progress, rng=rng)
+
+    def finished(self) -> Subnet:
+        """The network without what only its training needs: itself, or a copy of the rest."""
+        parts = [module for module in self.modules() if isinstance(module, TrainingOnly)]
+        if not parts:
+            return self
+        network = _copy(self, {id(part): nn.Identity() for part in parts}, stand_alone=True)
+        assert isinstance(network, Subnet)
+        return network
 
 
 def seeded(build: Callable[..., Supernet], seed: int, **settings: Any) -> Supernet:

@@ -24,7 +24,7 @@ from raynas.evaluation import Evaluation
 from raynas.seeds import generator
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
-from raynas.supernet import Choices, Supernet, seeded, touched
+from raynas.supernet import Choices, Chosen, Subnet, Supernet, seeded, touched
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Search spaces: every check takes the space and what builds its supernet (the `SPACE` and `supernet` of its file).
@@ -70,12 +70,15 @@ def check_subnet_is_its_path(space: SearchSpace, build: BuildSupernet) -> None:
         network.zero_grad(set_to_none=True)
         shared_NK.square().sum().backward()
         own_NK.square().sum().backward()
-        removed = _search_only(network)
-        on_path = [p for p in touched(network.owners(), [architecture]) if p.grad is not None and p not in removed]
-        without_norm = [p for p in _without_batch_norm(subnet) if p.grad is not None]
-        assert len(on_path) == len(without_norm)
-        for mine, its in zip(on_path, without_norm, strict=True):
-            assert torch.equal(_gradient(mine), _gradient(its)), encode(architecture)
+        gradients: dict[nn.Parameter, Tensor] = {}
+        for mine, its in _pairs(network, subnet, architecture):
+            if its.grad is not None:  # two options on a path may be one module in the supernet, and two in the subnet
+                gradients[mine] = gradients[mine] + its.grad if mine in gradients else its.grad
+        reached = {p for p in network.parameters() if p.grad is not None} - _search_only(network)
+        assert gradients.keys() == reached, encode(architecture)
+        for parameter, gradient in gradients.items():
+            assert parameter.grad is not None
+            assert torch.equal(parameter.grad, gradient), encode(architecture)
 
 
 def check_recalibrated_path_is_its_recalibrated_subnet(space: SearchSpace, build: BuildSupernet) -> None:
@@ -208,9 +211,9 @@ def check_notation_is_read_back(space: SearchSpace, build: BuildSupernet) -> Non
 
 
 def check_drawing_names_choices(space: SearchSpace, build: BuildSupernet) -> None:
-    """Every arrow of a drawing is labelled with a choice of the space, and no arrow is drawn twice."""
+    """Every arrow is labelled with a choice of the space, or a word of it, and no arrow is drawn twice."""
     del build
-    known = {choice for block in space.blocks for choice in block.choices}
+    known = {word for block in space.blocks for choice in block.choices for word in (choice, *choice.split())}
     for architecture in _architectures(space):
         arrows = space.connections(architecture)
         assert {arrow.operation for arrow in arrows} <= known
@@ -253,6 +256,21 @@ def _architectures(space: SearchSpace, count: int = 6) -> list[Architecture]:
     return [first, last, *(space.sample(rng) for _ in range(count))]
 
 
+def _pairs(network: Supernet, subnet: Subnet, architecture: Architecture) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Each of the subnet's weights behind the supernet's whose copy it is; what takes another form in it has none."""
+    removed = _search_only(network)
+    options = [choice.options[architecture[choice.block]] for choice in network.choices()]
+    chosen = [module for module in subnet.modules() if isinstance(module, Chosen)]
+    optional = {parameter for choice in network.choices() for one in choice.options for parameter in one.parameters()}
+    own = {parameter for module in chosen for parameter in module.parameters()}
+    shared = [parameter for parameter in network.parameters() if parameter not in optional | removed]
+    found = list(zip(shared, [p for p in _without_batch_norm(subnet) if p not in own], strict=True))
+    for option, module in zip(options, chosen, strict=True):
+        kept = [parameter for parameter in option.parameters() if parameter not in removed]
+        found += zip(kept, _without_batch_norm(module), strict=True)
+    return found
+
+
 def _without_batch_norm(network: nn.Module) -> list[nn.Parameter]:
     norms = {p for module in network.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
     return [parameter for parameter in network.parameters() if parameter not in norms]
@@ -262,11 +280,6 @@ def _search_only(network: nn.Module) -> set[nn.Parameter]:
     """The parameters of layers that a subnet does not have as they are, such as a stabiliser."""
     layers = [module for module in network.modules() if hasattr(module, "stand_alone")]
     return {parameter for layer in layers for parameter in layer.parameters()}
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
 
 
 # ---------------------------------------------------------------------------------------------------------------------

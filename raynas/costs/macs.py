@@ -4,9 +4,10 @@ A bias, a BatchNorm, a pooling and a sum of two paths count nothing (so does tor
 tables that count a linear layer's bias are higher by the number of classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raynas.architecture import Architecture
@@ -19,9 +20,11 @@ def macs(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[
     device = next(supernet.parameters()).device
     image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)  # on "meta", shapes alone take several times as long
 
-    def count(subnet: Subnet) -> int:
+    def count(subnet: Subnet, modules: Sequence[nn.Module]) -> list[int]:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             subnet.eval()(image_NCHW)
-        return int(counter.get_total_flops()) // 2
+        flops = counter.get_flop_counts()
+        names = {module: f"{type(subnet).__name__}.{name}".rstrip(".") for name, module in subnet.named_modules()}
+        return [sum(flops.get(names[module], {}).values()) // 2 for module in modules]
 
     return additive(supernet, count)
