@@ -119,10 +119,13 @@ def build_supernet(config: Config, dataset: Dataset, *, seed: int) -> Supernet:
 
 
 def build_rule(supernet: SupernetPlan, space: SearchSpace) -> Any:
-    """The training rule of a supernet."""
+    """The training rule of a supernet; one that has a schedule is given the number of steps."""
     rule = load_member("raynas.training_rules", supernet.rule)
+    given: dict[str, Any] = {"seed": supernet.seed}
+    if "steps" in inspect.signature(rule).parameters:
+        given["steps"] = supernet.training.steps
     what = "members.rule_settings"
-    arguments = _arguments(rule, what, supernet.rule_settings, {"seed": supernet.seed}, space)
+    arguments = _arguments(rule, what, supernet.rule_settings, given, space)
     return _built(rule, what, space, **arguments)
 
 

@@ -117,6 +117,7 @@ class Trainer:
             result = self.rule.step(self.supernet, train, validation, loss=self._loss, rng=rng, group=self.group)
         on_paths = touched(self.owners, result.paths)
         self.group.sum_gradients(on_paths)
+        self.rule.observe(self.owners, result)
         torch.nn.utils.clip_grad_norm_(on_paths, self.settings.gradient_clip)
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.learning_rate(self.step)

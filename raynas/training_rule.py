@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from raynas.architecture import Architecture
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
-from raynas.supernet import Supernet
+from raynas.supernet import Owner, Supernet
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Mean cross-entropy of logits_NK and labels_N."""
@@ -43,6 +43,7 @@ class StepResult:
 class TrainingRule(Protocol):
     """Built as Rule(space, *, seed, ...); fills the gradients of a step and owns its architecture parameters.
 
+    A rule with a schedule is also given `steps`, the number of them in the whole training.
     The trainer clears the gradients before a step, sums them over the replicas afterwards, and moves the weights.
     A rule that splits the batch gets its replica's share and scales its gradients by 1 / world, so that the sum is
     that of the joined batch; a rule that does not gets the whole batch on each replica.
@@ -63,6 +64,9 @@ class TrainingRule(Protocol):
     ) -> StepResult:
         """Accumulate one step's gradients; `rng` draws alike on all replicas, and anew for each step."""
 
+    def observe(self, owners: Sequence[Owner], result: StepResult) -> None:
+        """See the step's gradients as they are summed over all replicas, the same on each, before they are clipped."""
+
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """For each block the learnt distribution over its choices; uniform where nothing is learnt."""
 
@@ -81,6 +85,9 @@ class FixedRule:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+
+    def observe(self, owners: Sequence[Owner], result: StepResult) -> None:
+        """Nothing is learnt."""
 
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """Uniform over each block's choices."""

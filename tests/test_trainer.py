@@ -32,6 +32,7 @@ TOLERANCE = {"rtol": 1e-4, "atol": 5e-5}
         ("uniform", {"averaging": 0.6, "averaging_decay": 0.7}),  # and before
         ("fair", {}),
         ("parsec", {}),
+        ("importance", {}),
     ],
 )
 def test_resumed_training_equals_undisturbed_training_to_the_bit(
@@ -122,6 +123,7 @@ def test_the_learning_rate_falls_from_the_start_value_towards_zero() -> None:
         ("fair", {}),
         ("fair", {"spread": True}),
         ("parsec", {"samples": 3}),
+        ("importance", {"strength": 0.9}),
     ],
 )
 def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[str, Any]) -> None:

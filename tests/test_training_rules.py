@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import torch
 import raynas.training_rules
 from raynas import seeds
 from raynas.members import family
+from raynas.replica_group import ReplicaGroup
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.supernet import touched
+from raynas.training_rule import Batch
 from raynas.training_rules.fair import fair_paths
+from raynas.training_rules.importance import Importance
 from raynas.training_rules.parsec import (
     Parsec,
     distribution_gradient,
     effective_sample_size,
     importance_weights,
 )
+from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import make_trainer
 
 RULES = list(family("raynas.training_rules"))
@@ -111,6 +116,74 @@ def test_uniform_draws_every_choice_about_equally_often() -> None:
     drawn = np.array([space.sample(seeds.generator(0, "paths", step)) for step in range(3000)])
     for block in range(6):
         assert np.bincount(drawn[:, block]) == pytest.approx(600, abs=5 * np.sqrt(600 * 0.8))
+
+
+# Importance sampling of paths
+
+
+def test_the_first_draws_are_uniform_and_no_choice_starves_at_the_end() -> None:
+    rule = Importance(SPACE, seed=0, steps=10, strength=0.8)
+    assert all(p == pytest.approx(np.full(5, 0.2)) for p in rule.probabilities())
+    rule.norms = [np.array([math.nan, math.nan, 1.0, 9.0, math.nan]) for _ in range(6)]  # only convolutions have any
+    rule.seen = 10
+    for p in rule.probabilities():
+        assert p.sum() == pytest.approx(1)
+        assert p[[0, 1, 4]] == pytest.approx(np.full(3, 0.2))  # the mean importance is the uniform probability
+        assert p[3] == pytest.approx(0.04 + 0.8 * 9 / 25) and p[2] == pytest.approx(0.04 + 0.8 * 1 / 25)
+
+
+def test_norms_are_decaying_means_of_the_gradients_of_the_whole_option() -> None:
+    trainer = make_trainer("importance", decay=0.75)
+    expected = [np.full(5, math.nan) for _ in range(6)]
+    for step in range(8):
+        trainer.optimizer.zero_grad(set_to_none=True)
+        result = _step_rule(trainer)
+        weight = math.prod(0.2 / p[c] for c, p in zip(result.paths[0], trainer.rule.probabilities(), strict=True))
+        for block, choice in enumerate(result.paths[0]):
+            grads = [p.grad for p, place in trainer.owners if place == (block, choice) and p.grad is not None]
+            if grads:
+                norm = float(torch.cat([grad.flatten() for grad in grads]).norm()) / weight
+                before = expected[block][choice]
+                expected[block][choice] = norm if math.isnan(before) else 0.75 * before + 0.25 * norm
+        trainer.train_step()
+        assert trainer.rule.seen == step + 1  # type: ignore[attr-defined]
+        for norms, correct in zip(trainer.rule.norms, expected, strict=True):  # type: ignore[attr-defined]
+            np.testing.assert_allclose(norms, correct, rtol=1e-5)
+    assert all(np.isnan(norms[[0, 1, 4]]).all() for norms in expected)
+    assert sum((~np.isnan(norms)).sum() for norms in expected) > 4
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_weighted_losses_have_the_mean_of_all_paths(corrected: bool) -> None:
+    """The expectation over all paths, each with its probability, of a space small enough to list them."""
+    space = SearchSpace("s", (ChoiceBlock("a", ("x", "y")), ChoiceBlock("b", ("x", "y", "z"))))
+    rule = Importance(space, seed=0, steps=1, strength=0.7, corrected=corrected)
+    rule.norms, rule.seen = [np.array([1.0, 4.0]), np.array([2.0, math.nan, 0.1])], 1
+    numbers = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))  # a path's logit is its own parameter
+    mean, batch = torch.zeros(2, 3), Batch(torch.zeros(1), torch.zeros(1))
+    for path, probability in zip(np.ndindex(2, 3), np.outer(*rule.probabilities()).flat, strict=True):
+        numbers.grad = None
+        rule.step(
+            lambda images, path: numbers[path],  # type: ignore[arg-type]
+            batch,
+            None,
+            loss=lambda logit, label: logit,
+            rng=_Drawing(path),  # type: ignore[arg-type]
+            group=ReplicaGroup(),
+        )
+        mean += probability * numbers.grad  # type: ignore[operator]
+    assert torch.allclose(mean, torch.full((2, 3), 1 / 6)) == corrected
+
+
+class _Drawing:
+    """A generator that draws a given path."""
+
+    def __init__(self, path: tuple[int, ...]) -> None:
+        self.left = list(path)
+
+    def choice(self, count: int, p: np.ndarray) -> int:
+        assert len(p) == count
+        return self.left.pop(0)
 
 
 # PARSEC: methods.md 4.2 and test list item 3

@@ -6,6 +6,7 @@ and the number of samples on other spaces than DARTS's are not in the sources we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from raynas.architecture import Architecture
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
-from raynas.supernet import Supernet
+from raynas.supernet import Owner, Supernet
 from raynas.training_rule import Batch, DivergenceError, Loss, StepResult
 
 NEGLIGIBLE = 1e-4
@@ -89,6 +90,9 @@ class Parsec:
                 "entropy": entropy(pi),
             },
         )
+
+    def observe(self, owners: Sequence[Owner], result: StepResult) -> None:
+        """Theta has moved already."""
 
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """pi: for each block the softmax of its logits."""
