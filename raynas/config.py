@@ -103,6 +103,9 @@ class EvaluationSettings(Settings):
     images: int = Field(360, ge=2, description="validation images a score is computed on")
     batch_size: int = Field(512, ge=2)
     calibration_images: int = Field(512, ge=2, description="training images for recalibrated BatchNorm")
+    fine_tune_steps: int = Field(0, ge=0, description="SGD steps that each candidate's own copy takes before it scores")
+    fine_tune_learning_rate: float = Field(0.01, gt=0)
+    fine_tune_batch_size: int = Field(64, ge=2, description="training images a step")
     score: Literal["loss", "error"] = "loss"
     costs: tuple[str, ...] = ("parameters", "macs")
     workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional
 
 from raynas import device as devices
@@ -21,6 +22,7 @@ from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.evaluation import SCORES, Evaluation
+from raynas.fine_tuning import fine_tuned
 from raynas.members import load_member
 from raynas.supernet import Supernet
 
@@ -60,7 +62,8 @@ class SupernetEvaluator:
     """Evaluates architectures with one supernet's weights; the weights are read, never written.
 
     A score is a pure function of (weights, canonical architecture, images, seed): the images and their batches are
-    drawn once from the seed, and isomorphic architectures are scored as their one canonical form.
+    drawn once from the seed, and isomorphic architectures are scored as their one canonical form. What a candidate
+    gets of its own (fine-tuned weights, BatchNorm statistics) lives as long as its scoring.
     """
 
     def __init__(
@@ -87,9 +90,13 @@ class SupernetEvaluator:
             validation.plain(rows)
             for rows in _batches(len(validation), settings.images, settings.batch_size, seeds.generator(seed, "score"))
         ]
+        train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
+        self.fine_tuning = [
+            train.augmented(step, settings.fine_tune_batch_size, seed, "fine_tuning")
+            for step in range(settings.fine_tune_steps)
+        ]
         self.calibration: list[Tensor] = []
         if settings.batch_norm == "recalibrated":
-            train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
             rng = seeds.generator(seed, "calibration")
             rows_of = _batches(len(train), settings.calibration_images, settings.batch_size, rng)
             self.calibration = [train.plain(rows)[0] for rows in rows_of]
@@ -116,13 +123,13 @@ class SupernetEvaluator:
     @torch.no_grad()
     def score(self, architecture: Architecture) -> tuple[float, float]:
         """Mean cross-entropy and error rate over the validation images."""
-        statistics = Statistics()
+        path, statistics = self._path(architecture), Statistics()
         with devices.autocast(self.device):
             with statistics.recorded():
                 for images_NCHW in self.calibration:
-                    self.supernet(images_NCHW, architecture)
+                    path(images_NCHW)
             with statistics.used() if self.calibration else contextlib.nullcontext():
-                logits = [self.supernet(images_NCHW, architecture).float() for images_NCHW, _ in self.batches]
+                logits = [path(images_NCHW).float() for images_NCHW, _ in self.batches]
         loss = torch.zeros((), dtype=torch.float64)
         wrong, images = 0, 0
         for logits_NK, (_, labels_N) in zip(logits, self.batches, strict=True):
@@ -130,6 +137,13 @@ class SupernetEvaluator:
             wrong += int((logits_NK.argmax(1) != labels_N).sum())
             images += len(labels_N)
         return float(loss) / images, wrong / images
+
+    def _path(self, architecture: Architecture) -> Callable[[Tensor], Tensor]:
+        """The path with the shared weights, or with its own after fine-tuning: images (N, C, H, W) -> logits (N, K)."""
+        if not self.fine_tuning:
+            return lambda images_NCHW: self.supernet(images_NCHW, architecture)
+        weights = fine_tuned(self.supernet, architecture, self.fine_tuning, self.settings.fine_tune_learning_rate)
+        return lambda images_NCHW: functional_call(self.supernet, weights, (images_NCHW, architecture))
 
 
 def _batches(count: int, images: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

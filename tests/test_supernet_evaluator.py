@@ -18,6 +18,7 @@ from raynas.config import Config
 from raynas.costs import macs, parameters
 from raynas.data import Split, load, split
 from raynas.evaluation import Evaluation
+from raynas.fine_tuning import fine_tuned
 from raynas.plan import build_supernet
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet import Supernet
@@ -25,7 +26,12 @@ from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import small_config
 
-MODES = pytest.mark.parametrize("mode", ["batch", "recalibrated"])
+MODES = pytest.mark.parametrize("mode", ["batch", "recalibrated", "fine-tuned"])
+CHANGES: dict[str, dict[str, Any]] = {
+    "batch": {"batch_norm": "batch"},
+    "recalibrated": {"batch_norm": "recalibrated"},
+    "fine-tuned": {"batch_norm": "recalibrated", "fine_tune_steps": 2, "fine_tune_batch_size": 16},
+}
 ARCHITECTURES = RandomSearch(SPACE, seed=0).ask(8)
 
 
@@ -65,7 +71,7 @@ def make(digits: Split, supernet: Supernet) -> Make:
         config: Config = small_config(
             selector={"cost": None},
             evaluation={
-                **{"batch_norm": mode, "images": 100, "batch_size": 40, "calibration_images": 96},
+                **{**CHANGES[mode], "images": 100, "batch_size": 40, "calibration_images": 96},
                 "costs": ["parameters"],
                 **changes,
             },
@@ -159,8 +165,33 @@ def test_a_recalibrated_score_is_that_of_a_subnet_recalibrated_by_hand(make: Mak
         assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
 
 
+def test_a_fine_tuned_score_is_that_of_a_supernet_with_the_weights_of_the_fine_tuned_path(
+    make: Make, supernet: Supernet, digits: Split
+) -> None:
+    evaluator = make("fine-tuned", batch_norm="batch")
+    for architecture in ARCHITECTURES:
+        canonical = SPACE.canonicalise(architecture)
+        moved = build_supernet(small_config(), digits.dataset, seed=0)
+        weights = fine_tuned(supernet, canonical, evaluator.fine_tuning, 0.01)
+        moved.load_state_dict({**supernet.state_dict(), **weights})
+        expected = make("batch", network=moved).evaluate_one(architecture)
+        found = evaluator.evaluate_one(architecture)
+        assert found.objectives == pytest.approx(expected.objectives, rel=1e-6)
+        assert found != make("batch").evaluate_one(architecture)
+
+
+def test_fine_tuning_sees_no_validation_images(make: Make, digits: Split) -> None:
+    dataset = digits.dataset
+    images_NCHW = dataset.train_images_NCHW.clone()
+    images_NCHW[digits.validation_rows_N] = 255 - images_NCHW[digits.validation_rows_N]
+    other = Split(replace(dataset, train_images_NCHW=images_NCHW), digits.train_rows_N, digits.validation_rows_N)
+    assert [len(labels_N) for _, labels_N in make("fine-tuned").fine_tuning] == [16, 16]
+    for mine, its in zip(make("fine-tuned").fine_tuning, make("fine-tuned", of=other).fine_tuning, strict=True):
+        assert torch.equal(mine[0], its[0]) and torch.equal(mine[1], its[1])
+
+
 @MODES
-def test_only_validation_labels_and_no_test_images_have_a_say(make: Make, digits: Split, mode: str) -> None:
+def test_validation_labels_have_a_say_and_test_images_have_none(make: Make, digits: Split, mode: str) -> None:
     dataset = digits.dataset
     expected = score_all(make(mode), ARCHITECTURES)
 
@@ -173,7 +204,8 @@ def test_only_validation_labels_and_no_test_images_have_a_say(make: Make, digits
         "test_labels_N": (dataset.test_labels_N + 1) % dataset.classes,
     }
     assert scores(**test) == expected
-    for rows_N, matters in ((digits.train_rows_N, False), (digits.validation_rows_N, True)):
+    learns = mode not in ("batch", "recalibrated")
+    for rows_N, matters in ((digits.train_rows_N, learns), (digits.validation_rows_N, True)):
         labels_N = dataset.train_labels_N.clone()
         labels_N[rows_N] = (labels_N[rows_N] + 1) % dataset.classes
         assert (scores(train_labels_N=labels_N) != expected) == matters
