@@ -27,6 +27,9 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every library takes for a seed."""
 
+MOST_PARTITIONS = 64
+"""Each is a supernet to train; "Deeper Insights" goes to as many, one for each of its networks."""
+
 DEFAULT_SPACE = "search_spaces.nas_bench_201"
 
 
@@ -120,6 +123,40 @@ class SearchSettings(Settings):
     batch_size: int = Field(16, ge=1, description="architectures asked for at a time")
     random_baseline: bool = True
     cpus_per_member: float = Field(0.25, gt=0)
+
+
+class PartitionSettings(Settings):
+    """How a member's supernet is split into several that share less: raynas.partition."""
+
+    blocks: tuple[str, ...] | None = Field(
+        None, min_length=1, description="blocks that are split; None: one, the one whose choices disagree most"
+    )
+    groups: int = Field(2, ge=2, description="groups of each such block's choices")
+    by: Literal["gradient", "lexicographic", "random"] = "gradient"
+    warm_up: float = Field(
+        0.5, gt=0, lt=1, description="share of training.steps that all partitions are trained as one"
+    )
+    paths: int = Field(16, ge=1, description="random paths on which a choice's gradient is averaged")
+    comparable: Literal["shift", "shift_and_scale", "none"] = Field(
+        "shift", description="what makes scores of partitions comparable: agreement in the mean, or in mean and spread"
+    )
+    reference: int = Field(32, ge=2, description="architectures of each partition on which they are made to agree")
+
+    @property
+    def count(self) -> int:
+        """How many partitions there are: every group of every block that is split with each of the others'."""
+        return int(self.groups ** len(self.blocks or ("one",)))
+
+    @model_validator(mode="after")
+    def _few_enough(self) -> PartitionSettings:
+        if self.blocks is not None and len(set(self.blocks)) < len(self.blocks):
+            raise ValueError(f"expected different blocks, but got {', '.join(self.blocks)}; name each once")
+        if self.count > MOST_PARTITIONS:
+            raise ValueError(
+                f"expected at most {MOST_PARTITIONS} partitions, but {self.groups} groups of {len(self.blocks or '1')} "
+                f"blocks are {self.count}; lower groups or name fewer blocks"
+            )
+        return self
 
 
 class MemberSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -108,17 +109,24 @@ class SupernetEvaluator:
 
     def evaluate_one(self, architecture: Architecture) -> Evaluation:
         """Score one architecture; whatever goes wrong with it becomes the evaluation's failure."""
-        canonical = self.canonicalise(architecture)
         try:
-            costs = self.costs.of(canonical)
+            costs = self.costs.of(self.canonicalise(architecture))
             if (violation := self.costs.violation(costs)) is not None:
                 return Evaluation(architecture, (), violation)
-            loss, error = self.score(canonical)
-        except Exception as fault:  # a user's own network or cost may raise anything; the search goes on without it
-            return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
+        except Exception as fault:  # a user's own cost may raise anything; the search goes on without this candidate
+            return _failed(architecture, fault)
+        measured = self.measure(architecture)
+        return replace(measured, objectives=(*measured.objectives, *costs)) if measured.objectives else measured
+
+    def measure(self, architecture: Architecture) -> Evaluation:
+        """Loss and error alone, whatever the limits: also of what is no candidate, such as reference architectures."""
+        try:
+            loss, error = self.score(self.canonicalise(architecture))
+        except Exception as fault:  # and so may a user's own network
+            return _failed(architecture, fault)
         if not math.isfinite(loss):
             return Evaluation(architecture, (), f"the loss is {loss}")
-        return Evaluation(architecture, (loss, error, *costs))
+        return Evaluation(architecture, (loss, error))
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> tuple[float, float]:
@@ -144,6 +152,10 @@ class SupernetEvaluator:
             return lambda images_NCHW: self.supernet(images_NCHW, architecture)
         weights = fine_tuned(self.supernet, architecture, self.fine_tuning, self.settings.fine_tune_learning_rate)
         return lambda images_NCHW: functional_call(self.supernet, weights, (images_NCHW, architecture))
+
+
+def _failed(architecture: Architecture, fault: Exception) -> Evaluation:
+    return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
 
 
 def _batches(count: int, images: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

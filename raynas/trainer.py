@@ -18,7 +18,9 @@ from raynas.augmentation import Augmenter
 from raynas.batches import EVERY_ROW, Batches
 from raynas.config import DataSettings, TrainingSettings
 from raynas.data import Split
+from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
+from raynas.restricted import Restricted
 from raynas.supernet import BatchNorm, Supernet, touched
 from raynas.training_rule import Batch, DivergenceError, TrainingRule
 
@@ -31,6 +33,10 @@ class Trainer:
 
     Each replica of a shard holds one, with equal weights. All randomness (paths, images, augmentation) is drawn from
     the seed and the step's number, so nothing of it needs saving.
+
+    partition: the part of the space that is trained; the rule is one for that part's own space.
+    begin, end: the steps of the schedule that this trainer takes (None: to the schedule's end). A supernet that was
+        trained to a step, and one that goes on with its weights, together go through one schedule.
     """
 
     def __init__(
@@ -44,15 +50,20 @@ class Trainer:
         seed: int,
         device: torch.device,
         group: ReplicaGroup | None = None,
+        partition: Partition | None = None,
+        begin: int = 0,
+        end: int | None = None,
     ) -> None:
         self.device = device
         self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.supernet.train()
-        self.owners = self.supernet.owners()
+        self.view = self.supernet if partition is None else Restricted(self.supernet, partition)
+        self.owners = self.view.owners()
         self.rule = rule
         self.settings = training
         self.seed = seed
-        self.step = 0
+        self.step = begin
+        self.end = training.steps if end is None else end
         self.curves: list[dict[str, float]] = []
         self.averaged = AveragedModel(self.supernet, multi_avg_fn=_average(training)) if training.averaging else None
         self.group = ReplicaGroup()
@@ -76,6 +87,11 @@ class Trainer:
                 module.sum_over_replicas = group.sum if joined else None
 
     @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.step >= self.end
+
+    @property
     def log_every(self) -> int:
         """Steps between two points of the training curve."""
         return max(1, self.settings.steps // LOGS)
@@ -83,7 +99,7 @@ class Trainer:
     def advance(self) -> dict[str, float]:
         """Train up to the next point of the curve and return it; raises DivergenceError if a loss is not finite."""
         began, first = time.perf_counter(), self.step
-        until = min(self.settings.steps, (self.step // self.log_every + 1) * self.log_every)
+        until = min(self.end, (self.step // self.log_every + 1) * self.log_every)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         metrics: dict[str, float] = {}
         while self.step < until:
@@ -114,7 +130,7 @@ class Trainer:
         validation = self._batch("validation", self.validation) if self.rule.needs_validation else None
         self.optimizer.zero_grad(set_to_none=True)
         with devices.autocast(self.device):
-            result = self.rule.step(self.supernet, train, validation, loss=self._loss, rng=rng, group=self.group)
+            result = self.rule.step(self.view, train, validation, loss=self._loss, rng=rng, group=self.group)
         on_paths = touched(self.owners, result.paths)
         self.group.sum_gradients(on_paths)
         self.rule.observe(self.owners, result)

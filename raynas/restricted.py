@@ -1,0 +1,55 @@
+"""A supernet as a partition of its space sees it: the one place where choice indices are translated."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raynas.architecture import Architecture
+from raynas.partition import Partition
+from raynas.supernet import Choice, Choices, Owner, Subnet, Supernet
+
+
+class Restricted(Supernet):
+    """The same weights under the choice indices of the partition's own space, so that every rule works on it."""
+
+    def __init__(self, network: Supernet, partition: Partition) -> None:
+        super().__init__()
+        self.network = network
+        self.partition = partition
+        self.sizes = {choice.block: len(choice.options) for choice in network.choices()}
+
+    def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
+        """One path, or a relaxed mixture, of the partition: (N, C, H, W) -> logits (N, K)."""
+        return self.network(images_NCHW, [self._outer(b, choice) for b, choice in enumerate(architecture)])  # type: ignore[no-any-return]
+
+    def choices(self) -> list[Choice]:
+        """The network's Choice modules with the options that the partition has."""
+        return [
+            Choice(choice.block, [choice.options[option] for option in self.partition.choices[choice.block]])
+            for choice in self.network.choices()
+        ]
+
+    def owners(self) -> list[Owner]:
+        """Each parameter that a path of the partition can run through, with the places where they do there."""
+        found: list[Owner] = []
+        for parameter, places in self.network.owners():
+            inner = frozenset(
+                (block, allowed.index(option))
+                for block, option in places
+                if option in (allowed := self.partition.choices[block])
+            )
+            if inner or not places:
+                found.append((parameter, inner))
+        return found
+
+    def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
+        """The path cut out of the network."""
+        return self.network.subnet(self.partition.outer(architecture), stand_alone=stand_alone)
+
+    def _outer(self, block: int, choice: int | Tensor) -> int | Tensor:
+        allowed = self.partition.choices[block]
+        if not isinstance(choice, Tensor):
+            return allowed[choice]
+        places = torch.tensor(allowed, device=choice.device)
+        return choice.new_zeros(self.sizes[block]).index_copy(0, places, choice)  # the others have no weight
