@@ -82,9 +82,10 @@ class Importance(FixedRule):
         """Take up the gradient norms of the path's options; dead ends have no gradients and tell nothing."""
         (path,) = result.paths
         found: dict[int, list[torch.Tensor]] = {}
-        for parameter, place in owners:
-            if place is not None and path[place[0]] == place[1] and parameter.grad is not None:
-                found.setdefault(place[0], []).append(parameter.grad)
+        for parameter, places in owners:
+            for block in {block for block, option in places if path[block] == option}:
+                if parameter.grad is not None:
+                    found.setdefault(block, []).append(parameter.grad)
         if found:
             norms = torch.stack([torch.stack(torch._foreach_norm(grads)).norm() for grads in found.values()])
             for block, norm in zip(found, norms.tolist(), strict=True):
