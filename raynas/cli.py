@@ -192,7 +192,7 @@ def rank(
         return
     from raynas.plan import load_space
 
-    listed = _architectures(Path(architectures), load_space(settings.space.name))
+    listed = _architectures(Path(architectures), load_space(settings.space))
     _check_trained(folder, settings)
     place, file = _destination(folder, Path(architectures), output)
     with _continue(folder, settings, address) as continued:

@@ -186,12 +186,16 @@ class SelectorSettings(Settings):
 class RetrainingSettings(Settings):
     """How finalists and calibration architectures are trained from scratch."""
 
+    space_settings: dict[str, Any] = Field(
+        default_factory=dict, description="changes to space.settings for the networks that are trained from scratch"
+    )
     epochs: int = Field(8, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; None: any")
     calibration: int = Field(10, ge=0, description="architectures spread over the ranking, to measure the gap")
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float = Field(0.0, ge=0)

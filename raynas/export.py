@@ -53,7 +53,8 @@ def export_finalist(run: Folder, config: Config, output: str, rank: int | None) 
     dataset = load(config.data.name, resolution=config.data.resolution)
     same_data(run, dataset.fingerprint)
     parts = split(dataset, config.data.validation_fraction, config.seed)
-    network = build_supernet(config, dataset, seed=config.seed).subnet(decode(result["architecture"])).eval()
+    supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=True)
+    network = supernet.subnet(decode(result["architecture"])).finished().eval()
     try:
         network.load_state_dict(weights)
     except RuntimeError:
@@ -72,7 +73,7 @@ def export_finalist(run: Folder, config: Config, output: str, rank: int | None) 
     card = {
         **result,
         "space": config.space.name,
-        "space_settings": config.space.settings,
+        "space_settings": config.space.settings | config.retraining.space_settings,
         "data": config.data.name,
         "classes": dataset.classes,
         "input_CHW": list(images_NCHW.shape[1:]),

@@ -30,7 +30,9 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
     The least is found by a descent over the choices, which is exact for costs that are sums over the blocks.
     """
     supernet = build_supernet(config, dataset, seed=config.seed)
-    _run_once(config, space, supernet, dataset)
+    _run_once(config, space, supernet, dataset, max(len(block.choices) for block in space.blocks))
+    if config.retraining.space_settings:
+        _run_once(config, space, build_supernet(config, dataset, seed=config.seed, stand_alone=True), dataset, 1)
     limits = {name: limit for name, limit in config.constraints.items() if name != MEASURED}
     if not limits:
         return
@@ -53,8 +55,8 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
             )
 
 
-def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: Dataset) -> None:
-    """Two images through every choice of every block, in the supernet and in the subnets, and the user's own costs."""
+def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: Dataset, count: int) -> None:
+    """Two images through the first `count` choices of each block, in supernet and subnets, and the user's own costs."""
     images_NCHW = dataset.train_images_NCHW[:2].float() / 255
     expected = (len(images_NCHW), dataset.classes)
     own_costs = [
@@ -62,7 +64,7 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
         for name in config.evaluation.costs
         if name not in members("raynas.costs")
     ]
-    for number in range(max(len(block.choices) for block in space.blocks)):
+    for number in range(count):
         architecture = tuple(number % len(block.choices) for block in space.blocks)
         what = f"running {space.print(architecture)} of {config.space.name} on images of {dataset.image_shape_CHW}"
         try:

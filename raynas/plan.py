@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, create_model
 
 from raynas import seeds
-from raynas.config import Config, MemberSettings, Settings, TrainingSettings, content_hash, validate
+from raynas.config import Config, MemberSettings, Settings, SpaceSettings, TrainingSettings, content_hash, validate
 from raynas.errors import UserError, closest, raise_mistake_of_user
 from raynas.members import load_member, load_module
 from raynas.method import Method
@@ -64,7 +64,8 @@ class Plan:
 
 def make_plan(config: Config) -> Plan:
     """Resolve every name of a configuration; raises UserError for a name or setting that does not exist."""
-    space = load_space(config.space.name)
+    space = load_space(config.space)
+    _check_stand_alone(config, space)
     supernets: dict[str, SupernetPlan] = {}
     members = []
     for settings in config.members:
@@ -90,12 +91,20 @@ def make_plan(config: Config) -> Plan:
     return Plan(config, space, tuple(supernets.values()), tuple(members))
 
 
-def load_space(name: str) -> SearchSpace:
-    """The SPACE of a search space's module."""
+def load_space(settings: SpaceSettings) -> SearchSpace:
+    """The SPACE of a search space's module; or, where it has a function `space`, what that makes of the settings.
+
+    The function takes, by name, those settings of supernet() that change the choices themselves.
+    """
+    name = settings.name
     module = load_module(name, "space", "search_spaces")
     if not isinstance(space := getattr(module, "SPACE", None), SearchSpace) or not hasattr(module, "supernet"):
         raise UserError(f"{name} is no search space: expected SPACE and supernet() in it; see search_spaces/.")
-    return space
+    if (make := getattr(module, "space", None)) is None:
+        return space
+    what = "space.settings"
+    known = {key: value for key, value in settings.settings.items() if key in inspect.signature(make).parameters}
+    return _built(make, what, **_arguments(make, what, known, {}))  # type: ignore[no-any-return]
 
 
 def load_method(name: str) -> Method:
@@ -106,15 +115,19 @@ def load_method(name: str) -> Method:
     return method
 
 
-def build_supernet(config: Config, dataset: Dataset, *, seed: int) -> Supernet:
-    """The untrained network of the run's space for these images, its weights drawn from the seed."""
+def build_supernet(config: Config, dataset: Dataset, *, seed: int, stand_alone: bool = False) -> Supernet:
+    """The untrained network of the run's space for these images, its weights drawn from the seed.
+
+    stand_alone: the one whose subnets are trained from scratch, with the settings of retraining.space_settings.
+    """
     from raynas.supernet import seeded  # torch is loaded only where networks are built
 
     build = load_module(config.space.name, "space", "search_spaces").supernet
     channels, height, _ = dataset.image_shape_CHW
     given = {"in_channels": channels, "classes": dataset.classes, "resolution": height}
-    what = "space.settings"
-    arguments = _arguments(build, what, config.space.settings, given)
+    what = "retraining.space_settings, over space.settings" if stand_alone else "space.settings"
+    settings = _stand_alone(config).settings if stand_alone else config.space.settings
+    arguments = _arguments(build, what, settings, given)
     return _built(seeded, what, build, seed, **arguments)  # type: ignore[no-any-return]
 
 
@@ -137,6 +150,20 @@ def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequen
         given["probabilities"] = probabilities
     what = f"members.{member.name}.settings"
     return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))
+
+
+def _stand_alone(config: Config) -> SpaceSettings:
+    settings = {**config.space.settings, **config.retraining.space_settings}
+    return config.space.model_copy(update={"settings": settings})
+
+
+def _check_stand_alone(config: Config, space: SearchSpace) -> None:
+    if load_space(_stand_alone(config)).blocks != space.blocks:
+        changed = ", ".join(config.retraining.space_settings)
+        raise UserError(
+            f"retraining.space_settings ({changed}) changes the choices of {space.name}, so that what is found could "
+            "not be trained; move that setting to space.settings."
+        )
 
 
 def uniform_probabilities(space: SearchSpace) -> tuple[NDArray[np.float64], ...]:

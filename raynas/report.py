@@ -399,7 +399,8 @@ def _picture(space: SearchSpace | None, architecture: str, name: str) -> Html:
         connections = space.connections(space.check(decode(architecture)))
     except Exception:  # a space that has changed since, or whose own drawing fails, leaves the name
         return Html()
-    colours = palette(choice for block in space.blocks for choice in block.choices)
+    choices = [choice for block in space.blocks for choice in block.choices]
+    colours = palette([*choices, *(choice.partition(" ")[0] for choice in choices)])  # of "pool 0" the "pool" is drawn
     return element("div", Html(draw(connections, colours, name)), _class="picture")
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from raynas import device as devices
+from raynas import seeds
 from raynas.augmentation import Augmenter
 from raynas.batches import Batches
 from raynas.config import DataSettings, RetrainingSettings
 from raynas.data import Split
+from raynas.supernet import Subnet
 
 EVALUATION_BATCH = 512
 
@@ -26,7 +28,7 @@ class StandAloneTraining:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Subnet,
         split: Split,
         *,
         settings: RetrainingSettings,
@@ -34,7 +36,8 @@ class StandAloneTraining:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: Subnet = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.rng = torch.Generator(device)
         self.settings = settings
         self.seed = seed
         self.device = device
@@ -105,10 +108,19 @@ class StandAloneTraining:
     def _step(self, step: int, learning_rate: float) -> Tensor:
         images_NCHW, labels_N = self.train.augmented(step, self.settings.batch_size, self.seed, "train")
         self.optimizer.zero_grad(set_to_none=True)
+        self.rng.manual_seed(seeds.integer(self.seed, "network", step))
         with devices.autocast(self.device):
-            logits_NK = self.network(images_NCHW)
-        loss = functional.cross_entropy(logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing)
+            outputs = self.network.training_logits(
+                images_NCHW, progress=self.epoch / self.settings.epochs, rng=self.rng
+            )
+        loss = torch.zeros((), device=self.device)
+        for weight, logits_NK in outputs:
+            loss = loss + weight * functional.cross_entropy(
+                logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing
+            )
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()

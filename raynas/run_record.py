@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from raynas import plan
+from raynas.config import SpaceSettings
 from raynas.errors import UserError
-from raynas.members import load_module
 from raynas.space import SearchSpace
 from raynas.storage import Folder
 
@@ -189,10 +190,9 @@ def read_run(folder: Folder) -> RunRecord:
 def load_space(record: RunRecord) -> SearchSpace | None:
     """The run's search space, or None where its module cannot be imported: drawings are then left out."""
     try:
-        space = load_module(str(record.section("space")["name"]), "space", "search_spaces").SPACE
+        return plan.load_space(SpaceSettings.model_validate(record.section("space")))
     except Exception:  # whatever a user's own module raises, a report of what was measured is still wanted
         return None
-    return space if isinstance(space, SearchSpace) else None
 
 
 def is_rejected(row: Row) -> bool:

@@ -101,7 +101,7 @@ def _retrain(plan: Plan, run: Folder) -> None:
     dataset = load(config.data.name)
     seed = seeds.integer(config.seed, "stand-alone", row["architecture"])
     training = StandAloneTraining(
-        build_supernet(config, dataset, seed=seed).subnet(decode(row["architecture"])),
+        build_supernet(config, dataset, seed=seed, stand_alone=True).subnet(decode(row["architecture"])),
         split(dataset, config.data.validation_fraction, config.seed),
         settings=config.retraining,
         data=config.data,
@@ -111,7 +111,7 @@ def _retrain(plan: Plan, run: Folder) -> None:
     (point,) = training.epochs()
     place = run / f"finalists/{row['rank']}"
     save_state(place, "checkpoint.safetensors", training.state_dict())
-    save_weights(place, "weights.safetensors", training.network.state_dict())
+    save_weights(place, "weights.safetensors", training.network.finished().state_dict())
     place.write_table("curves.parquet", pa.Table.from_pylist(training.curves))
     known = {"architecture": row["architecture"], "name": row["name"], "rank": row["rank"], "role": "finalist"}
     place.write_json("architecture.json", known)

@@ -27,14 +27,14 @@ def config(space: str = "nas_bench_201", **sections: Any) -> Config:
 
 
 def feasible(config: Config) -> None:
-    check_constraints(config, load_space(config.space.name), DIGITS)
+    check_constraints(config, load_space(config.space), DIGITS)
 
 
 @pytest.mark.parametrize("cost", ["parameters", "macs"])
 def test_the_least_cost_is_the_line_between_kept_and_broken_limits(cost: str) -> None:
     plain = config()
     predict = {"parameters": parameters, "macs": macs}[cost](build_supernet(plain, DIGITS, seed=0), (1, 8, 8))
-    space = load_space(plain.space.name)
+    space = load_space(plain.space)
     least = min(predict(one) for one in itertools.product(*(range(len(block.choices)) for block in space.blocks)))
     feasible(config(constraints={cost: least}))
     with pytest.raises(

@@ -49,7 +49,7 @@ def test_uniform_and_fair_supernets_cost_the_same(name: str) -> None:
     assert settings.training.batch_size == 256
 
 
-@pytest.mark.parametrize("name", ["cifar10_nas_bench_201", "cifar10_macro"])
+@pytest.mark.parametrize("name", ["cifar10_nas_bench_201", "cifar10_macro", "cifar10_darts"])
 def test_what_the_comment_says_for_a_machine_without_gpus_runs_without_gpus(name: str) -> None:
     comments = "\n".join(line for line in (CONFIGS / f"{name}.toml").read_text().splitlines() if line[:1] == "#")
     assert f"raynas search jobs/configs/{name}.toml" in comments
@@ -61,7 +61,9 @@ def test_what_the_comment_says_for_a_machine_without_gpus_runs_without_gpus(name
     assert {supernet.training.cpus_per_replica for supernet in plan.supernets} == {1}
     assert (settings.evaluation.gpus_per_worker, settings.retraining.gpus_per_trial) == (0, 0)
     trained = {member.name: plan.supernet(member.supernet).training.steps for member in plan.members}
-    assert trained["nsga2"] < trained["random_search"] > trained["parsec"]  # the numbers mean the members they should
+    assert (
+        trained.get("nsga2", 0) < trained["random_search"] > trained["parsec"]
+    )  # the numbers mean the members they should
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10_macro"])

@@ -70,7 +70,7 @@ class EvaluatorWorker:
         supernet.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
         return SupernetEvaluator(
             supernet=supernet,
-            canonicalise=load_space(config.space.name).canonicalise,
+            canonicalise=load_space(config.space).canonicalise,
             split=split(dataset, config.data.validation_fraction, config.seed),
             data=config.data,
             settings=settings,
@@ -97,7 +97,7 @@ class EvaluatorPool:
         self.data = data
         self.run = run
         self.places = places
-        self.canonicalise = load_space(config.space.name).canonicalise
+        self.canonicalise = load_space(config.space).canonicalise
         self.weights: dict[str, list[ray.ObjectRef]] = {}
         self.scores: dict[tuple[str, Architecture], asyncio.Future[Evaluation]] = {}
         self.costs: dict[Architecture, tuple[float, ...]] = {}

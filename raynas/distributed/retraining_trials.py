@@ -64,7 +64,7 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: 
     dataset = Dataset.from_numpy(ray.get(data[0]))
     architecture = decode(row["architecture"])
     seed = seeds.integer(plan.config.seed, "stand-alone", row["architecture"])
-    supernet = build_supernet(plan.config, dataset, seed=seed)
+    supernet = build_supernet(plan.config, dataset, seed=seed, stand_alone=True)
     training = StandAloneTraining(
         supernet.subnet(architecture),
         split(dataset, plan.config.data.validation_fraction, plan.config.seed),
@@ -83,15 +83,18 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: 
         tune.report(point)
     last = training.curves[-1]
     failure = None if math.isfinite(last["train_loss"]) else f"the loss is {last['train_loss']}"
-    latency = load_member("raynas.costs", "latency_ms")(supernet.to(device), dataset.image_shape_CHW)
+    supernet.to(device)
+    costs = {
+        name: load_member("raynas.costs", name)(supernet, dataset.image_shape_CHW)(architecture)
+        for name in dict.fromkeys((*plan.config.evaluation.costs, "latency_ms"))
+    }
     folder.write_table("curves.parquet", pa.Table.from_pylist(training.curves))
-    save_weights(folder, "weights.safetensors", training.network.state_dict())
+    save_weights(folder, "weights.safetensors", training.network.finished().state_dict())
     folder.write_json(
         "result.json",
         {
             **known,
-            **{cost: row[cost] for cost in plan.config.evaluation.costs},
-            "latency_ms": latency(architecture),
+            **costs,  # of the network that was trained; the ranking has those of the network that was searched
             "validation_error": None if failure else last["validation_error"],
             "test_error": training.error(training.test) if role == "finalist" and not failure else None,
             "epochs": training.epoch,

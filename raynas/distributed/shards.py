@@ -55,7 +55,7 @@ class Replica:
         dataset = Dataset.from_numpy(self.arrays)
         self.trainer = Trainer(
             supernet=build_supernet(self.config, dataset, seed=self.plan.seed),
-            rule=build_rule(self.plan, load_space(self.config.space.name)),
+            rule=build_rule(self.plan, load_space(self.config.space)),
             split=split(dataset, self.config.data.validation_fraction, self.config.seed),
             training=training,
             data=self.config.data,
