@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raynas import seeds
-from raynas.config import PartitionSettings
+from raynas.config import PartitionSettings, SpaceSettings
 from raynas.errors import UserError
 from raynas.members import members
 from raynas.partition import (
@@ -30,7 +30,7 @@ from raynas.strategies.random_search import RandomSearch
 from raynas.testing import STAGES
 from search_spaces.nas_bench_201 import SPACE
 
-SPACES = [load_space(f"search_spaces.{name}") for name in members("search_spaces")]
+SPACES = [load_space(SpaceSettings(name=name)) for name in members("search_spaces")]
 BY = ("random", "lexicographic", "gradient")
 
 
