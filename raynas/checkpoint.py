@@ -35,6 +35,11 @@ def load_state(folder: Folder, name: str) -> Any:
         raise corrupt(folder, name, fault) from None
 
 
+def weights_file(step: int | None = None) -> str:
+    """What the published weights are called in a supernet's folder, or those that were kept at an earlier step."""
+    return "weights.safetensors" if step is None else f"snapshot-{step}.safetensors"
+
+
 def save_weights(folder: Folder, name: str, weights: dict[str, Tensor]) -> None:
     """Write a state dict as a plain safetensors file."""
     folder.write(name, save({key: value.detach().cpu().contiguous() for key, value in weights.items()}))

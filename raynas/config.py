@@ -81,6 +81,9 @@ class TrainingSettings(Settings):
     averaging_decay: float | None = Field(
         None, gt=0, lt=1, description="of an exponential moving average over these steps; None: their plain mean"
     )
+    snapshots: int = Field(
+        0, ge=0, le=20, description="late weights to publish beside the last, to measure how stable the ranking is"
+    )
     replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
     cpus_per_replica: int = Field(1, ge=1)
     gpus_per_replica: float = Field(0.0, ge=0)

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
+from raynas.stability import Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
 FEWEST = 4  # architectures below which no correlation is told
 TRAINED = ("finalists", "calibration")  # the parts of a run's folder that hold what was trained from scratch
+STATE = ("label", "rule", "settings")  # of a supernet: those that are equal in all but the label differ by their seed
 NORMAL = 1.96  # standard deviations either side that hold 95 %
 
 
@@ -118,9 +120,30 @@ def measure_gap(run: Folder) -> dict[str, Any]:
                 scores={key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")},
             )
         )
-    gap = measure(points, seed=run.read_toml("config.toml")["seed"])
+    gap = measure(points, seed=run.read_toml("config.toml")["seed"]) | _stability(run)
     run.write_json("gap.json", gap)
     return gap
+
+
+def _stability(run: Folder) -> dict[str, Any]:
+    """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
+    ranking = run.read_table("ranking.parquet").to_pydict()
+    scores = {key.removeprefix("score_"): _column(ranking[key]) for key in ranking if key.startswith("score_")}
+    states = [run.read_json(f"supernets/{name}/state.json", STATE) for name in run.names("supernets")]
+    groups = of_seeds({state["label"]: state for state in states}, scores)
+    late = run.read_table("snapshots.parquet").to_pydict() if run.exists("snapshots.parquet") else {}
+    for label, last_A in scores.items():
+        columns = [name for name in late if name.rpartition("@")[0] == label]
+        if columns:
+            scores_RA = np.stack([*(_column(late[name]) for name in columns), last_A])
+            groups.append(Rankings(f"{label}, {len(scores_RA)} late steps", "steps", scores_RA))
+    errors = {}
+    for place in (f"{part}/{name}" for part in TRAINED for name in run.names(part)):
+        if run.exists(f"{place}/result.json"):
+            errors[int(place.rpartition("/")[2])] = run.read_json(f"{place}/result.json")["validation_error"]
+    accuracy_A = -_column([errors.get(rank) for rank in ranking["rank"]])
+    consensus = Rankings("consensus", "consensus", _column(ranking["consensus"])[None])
+    return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}
 
 
 def _correlation(

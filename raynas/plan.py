@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SupernetPlan:
-    """One supernet to train; its id is the hash of all that its weights depend on."""
+    """One supernet to train; its id is the hash of all that its files depend on."""
 
     id: str
     label: str
@@ -180,6 +180,8 @@ def _supernet(config: Config, member: MemberSettings, method: Method, others: li
     without = {"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica"}
     if not training.averaging:
         without |= {"averaging", "averaging_decay"}
+    if not training.snapshots:
+        without.add("snapshots")
     content = {
         "space": config.space.model_dump(),
         "data": config.data.model_dump(),

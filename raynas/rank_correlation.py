@@ -61,11 +61,20 @@ def best_rank_at(predicted_A: ArrayLike, truth_A: ArrayLike, fraction: float) ->
 
     Ties in the prediction are broken against it: what it cannot tell apart it has not found.
     """
+    predicted, _ = _known(predicted_A, truth_A)
+    count = _count(fraction, len(predicted))
+    return best_rank_at_count(predicted_A, truth_A, count) / max(1, len(predicted))
+
+
+def best_rank_at_count(predicted_A: ArrayLike, truth_A: ArrayLike, count: int) -> float:
+    """N@n, or top-n rank: the best true rank among the predicted top `count`; 1 is perfect.
+
+    Ties in the prediction are broken against it.
+    """
     predicted, truth = _known(predicted_A, truth_A)
     if not len(predicted):
         return math.nan
-    top = _predicted_top(predicted, truth, _count(fraction, len(predicted)))
-    return float(rankdata(-truth, method="min")[top].min() / len(truth))
+    return float(rankdata(-truth, method="min")[_predicted_top(predicted, truth, count)].min())
 
 
 def regret_at_count(predicted_A: ArrayLike, truth_A: ArrayLike, count: int) -> float:

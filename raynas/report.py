@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raynas import charts
+from raynas import charts, stability
 from raynas.architecture import decode
 from raynas.drawing import draw, palette
 from raynas.page import Html, Page, element, join, table
@@ -190,7 +190,22 @@ def _gap(record: RunRecord, gap: Mapping[str, Any], page: Page) -> Html:
         for key, title in (("tau", "Kendall's tau-b"), ("rho", "Spearman's rho"))
         if (scale := _intervals({name: found.get(key) for name, found in measures.items()}, title))
     ]
-    return join([_facts(facts), _grid(figures), _grid(intervals)])
+    return join([_facts(facts), _grid(figures), _grid(intervals), _stability(gap)])
+
+
+def _stability(gap: Mapping[str, Any]) -> Html:
+    """What other seeds and late steps make of the ranked architectures; nothing in a gap that has none."""
+    rows = stability.rows(gap)
+    if not rows:
+        return Html()
+    note = f"{stability.NOTE} {gap.get('missing') or ''}"
+    return element(
+        "div",
+        element("h3", "Stability of the rankings"),
+        table(stability.HEADERS, rows, numeric=range(1, len(stability.HEADERS))),
+        element("p", note, _class="note"),
+        _class="card",
+    )
 
 
 def _agreement(agreement: Mapping[str, Any]) -> Html:

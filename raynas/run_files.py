@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raynas.checkpoint import load_state, load_weights
+from raynas.checkpoint import load_state, load_weights, weights_file
 from raynas.config import Config
 from raynas.evaluation import SCORES
 from raynas.search import schema
@@ -19,8 +19,10 @@ def check_files(run: Folder, config: Config) -> None:
     for name in run.names("supernets"):
         place = run / f"supernets/{name}"
         if place.exists("state.json"):
-            if place.read_json("state.json", keys=("label", "failure", "probabilities"))["failure"] is None:
-                load_weights(place, "weights.safetensors")
+            state = place.read_json("state.json", keys=("label", "failure", "probabilities", "snapshots"))
+            if state["failure"] is None:
+                for step in (None, *state["snapshots"]):
+                    load_weights(place, weights_file(step))
         else:
             _check_checkpoint(place)
     for name in run.names("evaluations"):

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raynas import stability
 from raynas.run_record import RunRecord, best_so_far, is_rejected, read_run
 from raynas.storage import Folder
 from raynas.units import accuracy, cost, cost_name, duration, interval, printable, rank, signed
@@ -48,7 +49,7 @@ def _finalists(record: RunRecord) -> list[Table | Text]:
     return [table, Text.assemble(("* chosen: ", "bold"), printable(record.chosen.name)), Text()]
 
 
-def _trust(record: RunRecord) -> list[Text]:
+def _trust(record: RunRecord) -> list[Table | Text]:
     if record.gap is None:
         return [Text("How far to trust the ranking has not been measured yet.\n")]
     gap = record.gap
@@ -57,7 +58,15 @@ def _trust(record: RunRecord) -> list[Text]:
     }
     known = [f"{name} {interval(tau)}" for name, tau in measures.items() if tau and tau.get("value") is not None]
     told = f"tau against stand-alone accuracy, n = {gap.get('n')}: {'; '.join(known)}\n" if known else ""
-    return [Text(printable(gap.get("sentence", "")), style="bold cyan"), Text(told, style="dim")]
+    pieces: list[Table | Text] = [Text(printable(gap.get("sentence", "")), style="bold cyan"), Text(told, style="dim")]
+    if rows := stability.rows(gap):
+        table = _table("Stability", *stability.HEADERS)
+        for name, *values in rows:
+            table.add_row(Text(printable(name)), *values)
+        pieces.append(table)
+    if gap.get("missing"):
+        pieces.append(Text(f"{gap['missing']}\n", style="dim"))
+    return pieces
 
 
 def _members(record: RunRecord) -> list[Table | Text]:

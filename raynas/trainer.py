@@ -96,6 +96,14 @@ class Trainer:
         """Steps between two points of the training curve."""
         return max(1, self.settings.steps // LOGS)
 
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The steps at which weights are kept: evenly over the last quarter, on points of the curve, not the last."""
+        steps, count = self.settings.steps, self.settings.snapshots
+        wanted = (0.75 * steps + 0.25 * steps * one / count for one in range(count))
+        points = {self.log_every * max(1, round(step / self.log_every)) for step in wanted}
+        return sorted(step for step in points if step < steps)
+
     def advance(self) -> dict[str, float]:
         """Train up to the next point of the curve and return it; raises DivergenceError if a loss is not finite."""
         began, first = time.perf_counter(), self.step

@@ -211,6 +211,10 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
         part = "finalists" if index == 0 else "calibration"
         result = {"role": part.rstrip("s"), "validation_error": errors[index], "failure": None}
         run.write_json(f"{part}/{index + 1}/result.json", result)
+    late = {"architecture": names, "uniform@9": [1.0, 2, 3, 4, 5, 6], "uniform@11": [1.0, 2, 3, 4, 6, 5]}
+    run.write_table("snapshots.parquet", pa.table(late))
+    state = {"label": "uniform", "rule": "uniform", "settings": {"steps": 12}, "seed": 0}
+    run.write_json("supernets/abc/state.json", state)
     run.write_json("finalists/2/architecture.json", {})  # training: no result yet
     for member, error in (("one", 0.5), ("two", 0.7)):
         rows = {"canonical": ["0-0", "1-0", "2-0"], "error": [error, 0.1, None], "failure": [None, None, "NaN"]}
@@ -228,3 +232,12 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
     assert [measured[key] for key in ("tau", "rho", "baseline", "rankers", "regret", "sentence")] == [
         same[key] for key in ("tau", "rho", "baseline", "rankers", "regret", "sentence")
     ]
+    whole, steps = measured["stability"]
+    assert whole["kind"] == "consensus" and whole["s_tau"] is None and whole["of"] == 5
+    assert whole["gt_tau"] == pytest.approx(measured["tau"]["value"])
+    assert steps["name"] == "uniform, 3 late steps"
+    assert steps["architectures"] == 5  # the second has no last score
+    assert steps["s_tau"] == pytest.approx((kendalltau(range(6), [0, 1, 2, 3, 5, 4]).statistic + 1 + 0.8) / 3)
+    assert (
+        measured["missing"].startswith("Not measured: agreement between seeds (") and "steps" not in measured["missing"]
+    )

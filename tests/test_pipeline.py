@@ -40,7 +40,7 @@ COMMAND_S = 300.0
 """A command that takes longer than this on the busiest machine hangs; the whole search takes 25 s on two idle cores."""
 SETTINGS: dict[str, Any] = {
     "space": {"name": "nas_bench_201", "settings": {"channels": 4, "cells_per_stage": 1}},
-    "training": {"steps": 30, "batch_size": 32},
+    "training": {"steps": 30, "batch_size": 32, "snapshots": 1},
     "evaluation": {"images": 64, "batch_size": 40, "workers": 1},
     "search": {"evaluations": EVALUATIONS, "batch_size": 4},
     "selector": {"leaders": 6, "finalists": 2},
@@ -77,14 +77,19 @@ class Run:
 
     @cached_property
     def evaluators(self) -> dict[str, SupernetEvaluator]:
-        """An evaluator in this process for each supernet, by its label."""
+        """An evaluator in this process for each supernet, by its label, and for each of its snapshots, `label@step`."""
         settings = self.plan.config
         dataset = load(settings.data.name)
         found = {}
-        for one in self.plan.supernets:
+        places = {one.label: Folder(str(self.path / "supernets" / one.id)) for one in self.plan.supernets}
+        files = {label: (place, "weights.safetensors") for label, place in places.items()}
+        for label, place in places.items():
+            for step in place.read_json("state.json")["snapshots"]:
+                files[f"{label}@{step}"] = (place, f"snapshot-{step}.safetensors")
+        for label, (place, file) in files.items():
             network = build_supernet(settings, dataset, seed=settings.seed)
-            network.load_state_dict(load_weights(Folder(str(self.path / "supernets" / one.id)), "weights.safetensors"))
-            found[one.label] = SupernetEvaluator(
+            network.load_state_dict(load_weights(place, file))
+            found[label] = SupernetEvaluator(
                 supernet=network,
                 canonicalise=SPACE.canonicalise,
                 split=split(dataset, settings.data.validation_fraction, settings.seed),
@@ -359,6 +364,19 @@ def test_the_gap_is_measured_on_what_was_trained(run: Run) -> None:
     for point in gap["points"]:
         assert point["stand_alone_error"] == results[point["architecture"]]["validation_error"]
     assert gap["sentence"].count("\n") == 0 and gap["sentence"]
+
+
+def test_late_weights_score_what_is_ranked_and_rank_nothing(run: Run) -> None:
+    late, ranking = run.rows("snapshots.parquet"), run.rows("ranking.parquet")
+    assert [row["architecture"] for row in late] == [row["architecture"] for row in ranking]
+    assert set(late[0]) == {"architecture", "uniform@22", "fair@9", "parsec@9"}
+    assert not any("@" in key for key in ranking[0])
+    for name in ("uniform@22", "fair@9"):
+        own = run.evaluators[name].evaluate([decode(row["architecture"]) for row in late])
+        assert [row[name] for row in late] == [-evaluation.objectives[0] for evaluation in own]
+    kinds = [entry["kind"] for entry in run.json("gap.json")["stability"]]
+    assert kinds == ["consensus", "steps", "steps", "steps"]
+    assert "S-tau" in run.printed and "supernet_seed" in run.printed
 
 
 def test_the_report_and_the_summary_say_the_same_sentence(run: Run) -> None:

@@ -11,6 +11,7 @@ from scipy.stats import kendalltau, spearmanr
 from raynas.rank_correlation import (
     SMALL,
     best_rank_at,
+    best_rank_at_count,
     bootstrap_interval,
     kendall_tau_b,
     precision_at_top,
@@ -161,3 +162,11 @@ def test_published_predictions_have_their_published_figures():
         assert precision_at_top(scores, accuracy, 0.05) == pytest.approx(precision, abs=0.005)
         if best_of_100:
             assert accuracy.max() - regret_at_count(scores, accuracy, 100) == pytest.approx(best_of_100, abs=0.01)
+
+
+def test_top_n_rank_is_the_best_true_rank_among_the_first_n() -> None:
+    truth = [0.1, 0.9, 0.5, 0.7]  # ranks 4, 1, 3, 2
+    predicted = [4.0, 1.0, 3.0, 2.0]
+    assert [best_rank_at_count(predicted, truth, count) for count in (1, 2, 3, 4, 9)] == [4, 3, 2, 1, 1]
+    assert best_rank_at_count([1.0, 1.0, 0.0, 0.0], truth, 1) == 4  # a tie has not found the better one
+    assert math.isnan(best_rank_at_count([], [], 1))

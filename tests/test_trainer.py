@@ -79,12 +79,29 @@ def test_published_weights_are_the_average_over_the_last_steps_of_an_undisturbed
     assert not _equal(averaging.weights(), plain.weights())
 
 
-def test_averaging_changes_the_supernets_id_only_if_it_is_set() -> None:
+def test_averaging_and_snapshots_change_the_supernets_id_only_if_they_are_set() -> None:
     ids = [
         rule_plan("uniform", small_config(training=training))[1].id
-        for training in ({}, {"averaging": 0.0}, {"averaging": 0.5}, {"averaging": 0.5, "averaging_decay": 0.9})
+        for training in (
+            {},
+            {"averaging": 0.0, "snapshots": 0},
+            {"averaging": 0.5},
+            {"averaging": 0.5, "averaging_decay": 0.9},
+            {"snapshots": 2},
+        )
     ]
-    assert ids[0] == ids[1] and len(set(ids)) == 3
+    assert ids[0] == ids[1] and len(set(ids)) == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "snapshots", "expected"),
+    [(800, 0, []), (800, 3, [600, 664, 736]), (100, 1, [75]), (12, 3, [9, 10, 11]), (2, 3, []), (1, 2, [])],
+)
+def test_snapshots_are_spread_over_the_last_quarter_on_points_of_the_curve(
+    steps: int, snapshots: int, expected: list[int]
+) -> None:
+    trainer = make_trainer("uniform", small_config(training={"steps": steps, "snapshots": snapshots}))
+    assert trainer.snapshot_steps == expected
 
 
 def test_a_decay_without_an_average_is_refused() -> None:

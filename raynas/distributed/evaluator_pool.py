@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raynas import device as devices
 from raynas.architecture import Architecture
-from raynas.checkpoint import load_weights
+from raynas.checkpoint import load_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, bundle
@@ -185,9 +185,10 @@ class EvaluatorPool:
             self.costs.setdefault(architecture, evaluation.objectives[len(SCORES) :])
 
     def _weights(self, supernet: str) -> list[ray.ObjectRef]:
-        """The published weights as one object of numpy arrays: a node holds one copy, whatever its workers."""
+        """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one."""
         if supernet not in self.weights:
-            loaded = load_weights(self.run, f"supernets/{supernet}/weights.safetensors")
+            identity, _, step = supernet.partition("@")
+            loaded = load_weights(self.run / f"supernets/{identity}", weights_file(int(step) if step else None))
             self.weights[supernet] = [ray.put({name: value.numpy() for name, value in loaded.items()})]
         return self.weights[supernet]
 

@@ -90,7 +90,7 @@ def train(run: Run) -> None:
 
 
 def select(run: Run) -> None:
-    """Let the population search and the selector rank; writes `evaluations/`, `ranking.parquet`, `agreement.json`."""
+    """Let the population search and the selector rank; writes `evaluations/` and three files."""
     if run.folder.exists("ranking.parquet") and run.folder.exists("agreement.json"):
         return
     config = run.plan.config
@@ -111,6 +111,8 @@ def select(run: Run) -> None:
                 run.progress.note(f"member {name} failed: {end['failure']}")
         with run.stage("ranking", {"leaders": 1.0}, "rankings"):
             ranking = ray.get(selector.select.remote(pool))
+            late = ray.get(selector.score_snapshots.remote(pool, list(ranking.architectures)))
+            run.folder.write_table("snapshots.parquet", late)
             run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
             run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
             run.report("leaders", 1.0, {"architectures": float(len(ranking.architectures))})

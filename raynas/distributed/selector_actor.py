@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 
-from raynas.architecture import Architecture
+from raynas.architecture import Architecture, encode
 from raynas.evaluation import SCORES, Evaluation
 from raynas.members import load_member
 from raynas.plan import Plan
@@ -53,7 +54,6 @@ class Selector:
         """Have the pool score the leaders of all members with every trained supernet, and merge the rankings."""
         config, space = self.plan.config, self.plan.space
         columns = (*SCORES, *config.evaluation.costs)
-        score = columns.index(config.evaluation.score)
         candidates: dict[Architecture, None] = {}
         records = {one.name: one for one in self.plan.members}
         evaluations = {
@@ -66,7 +66,7 @@ class Selector:
         # an unbiased sample where there is one: random search's candidates were not chosen by any score
         baseline = [name for name, one in records.items() if one.strategy == "random_search" and evaluations[name]]
         sample = [one for name in baseline[:1] or evaluations for one in evaluations[name]]
-        calibration = spread(sample, score, config.retraining.calibration, space.canonicalise)
+        calibration = spread(sample, self._score, config.retraining.calibration, space.canonicalise)
         candidates |= dict.fromkeys(calibration)
         return self._rank(pool, list(candidates), calibration)
 
@@ -74,6 +74,21 @@ class Selector:
         """Every trained supernet's evaluations of these architectures, by the supernet's label."""
         calls = {one.label: pool.evaluate.remote(one.id, list(architectures)) for one in self._trained()}
         return {label: ray.get(call) for label, call in calls.items()}
+
+    def score_snapshots(self, pool: Any, architectures: Sequence[Architecture]) -> pa.Table:
+        """What late weights say of these architectures, a column `label@step` each; they have no say in the ranking."""
+        calls = {
+            f"{one.label}@{step}": pool.evaluate.remote(f"{one.id}@{step}", list(architectures))
+            for one in self._trained()
+            for step in self.run.read_json(f"supernets/{one.id}/state.json")["snapshots"]
+        }
+        scores = merits({name: ray.get(call) for name, call in calls.items()}, self._score)
+        return pa.table({"architecture": [encode(one) for one in architectures], **scores})
+
+    @property
+    def _score(self) -> int:
+        """Which objective ranks."""
+        return SCORES.index(self.plan.config.evaluation.score)
 
     def _rank(self, pool: Any, candidates: Sequence[Architecture], calibration: Sequence[Architecture]) -> Ranking:
         config = self.plan.config
@@ -85,7 +100,7 @@ class Selector:
             name: [one.objectives[len(SCORES) + column] for one in measured]
             for column, name in enumerate(config.evaluation.costs)
         }
-        scores = merits(evaluations, (*SCORES,).index(config.evaluation.score))
+        scores = merits(evaluations, self._score)
         return rank(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},

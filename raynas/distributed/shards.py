@@ -16,7 +16,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raynas import device as devices
-from raynas.checkpoint import load_state, save_state, save_weights
+from raynas.checkpoint import load_state, save_state, save_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
@@ -73,6 +73,8 @@ class Replica:
         if self.trainer.step >= self.plan.training.steps:
             return None
         point = self.trainer.advance()
+        if self.trainer.group.rank == 0 and self.trainer.step in self.trainer.snapshot_steps:  # before a checkpoint
+            save_weights(self.folder, weights_file(self.trainer.step), self.trainer.supernet.state_dict())
         due = time.monotonic() - self.saved >= self.plan.training.checkpoint_every_s
         if due and self.trainer.group.rank == 0:
             save_state(self.folder, CHECKPOINT, self.trainer.state_dict())
@@ -81,13 +83,14 @@ class Replica:
 
     def publish(self) -> dict[str, Any]:
         """Write the trained weights and curves; returns what the supernet's state.json says of them."""
-        save_weights(self.folder, "weights.safetensors", self.trainer.weights())
+        save_weights(self.folder, weights_file(), self.trainer.weights())
         curves = self.trainer.curves
         columns = {name: [point.get(name) for point in curves] for name in curves[0]}
         self.folder.write_table("curves.parquet", pa.table(columns))
         seconds = sum(point["seconds"] for point in curves)
         return {
             "probabilities": [p.tolist() for p in self.trainer.rule.probabilities()],
+            "snapshots": self.trainer.snapshot_steps,
             "images_per_s": self.plan.training.steps * self.plan.training.batch_size / seconds,
         }
 
@@ -119,6 +122,7 @@ async def train_supernet(
         "settings": {**plan.training.model_dump(), **plan.rule_settings},
         "failure": None,
         "probabilities": None,
+        "snapshots": [],
         "images_per_s": None,
     }
     try:
