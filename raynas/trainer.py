@@ -138,7 +138,9 @@ class Trainer:
         validation = self._batch("validation", self.validation) if self.rule.needs_validation else None
         self.optimizer.zero_grad(set_to_none=True)
         with devices.autocast(self.device):
-            result = self.rule.step(self.view, train, validation, loss=self._loss, rng=rng, group=self.group)
+            result = self.rule.step(
+                self.view, train, validation, loss=self._loss, rng=rng, number=self.step, group=self.group
+            )
         on_paths = touched(self.owners, result.paths)
         self.group.sum_gradients(on_paths)
         self.rule.observe(self.owners, result)

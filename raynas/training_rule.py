@@ -60,9 +60,13 @@ class TrainingRule(Protocol):
         *,
         loss: Loss,
         rng: np.random.Generator,
+        number: int,
         group: ReplicaGroup,
     ) -> StepResult:
-        """Accumulate one step's gradients; `rng` draws alike on all replicas, and anew for each step."""
+        """Accumulate one step's gradients; `rng` draws alike on all replicas, and anew for each step.
+
+        number: of the step, counted from 0 since the supernet's first, however often the training was interrupted.
+        """
 
     def observe(self, owners: Sequence[Owner], result: StepResult) -> None:
         """See the step's gradients as they are summed over all replicas, the same on each, before they are clipped."""

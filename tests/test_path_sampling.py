@@ -81,7 +81,13 @@ def test_a_step_trains_canonical_forms(rule: str) -> None:
     batch = trainer._batch("train", trainer.train)
     results = [
         trainer.rule.step(
-            trainer.supernet, batch, None, loss=trainer._loss, rng=seeds.generator(0, step), group=trainer.group
+            trainer.supernet,
+            batch,
+            None,
+            loss=trainer._loss,
+            rng=seeds.generator(0, step),
+            number=step,
+            group=trainer.group,
         )
         for step in range(4)
     ]

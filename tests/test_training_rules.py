@@ -17,7 +17,7 @@ from raynas.replica_group import ReplicaGroup
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.supernet import touched
 from raynas.training_rule import Batch
-from raynas.training_rules.fair import fair_paths
+from raynas.training_rules.fair import Fair, carried_paths
 from raynas.training_rules.importance import Importance
 from raynas.training_rules.parsec import (
     Parsec,
@@ -25,8 +25,9 @@ from raynas.training_rules.parsec import (
     effective_sample_size,
     importance_weights,
 )
+from search_spaces.mobilenet_chain import SMALL as CHAIN
 from search_spaces.nas_bench_201 import SPACE
-from tests.helpers import make_trainer
+from tests.helpers import make_trainer, small_config
 
 RULES = list(family("raynas.training_rules"))
 
@@ -84,11 +85,54 @@ def test_fair_gives_every_choice_of_every_block_the_same_update_count_at_all_tim
     assert len(seen) == 5  # the permutations are drawn anew at every step
 
 
-def test_fair_goes_through_blocks_of_different_sizes_equally_often() -> None:
-    space = SearchSpace("mixed", (ChoiceBlock("a", ("x", "y")), ChoiceBlock("b", ("x", "y", "z"))))
-    paths = np.array(next(fair_paths(space, np.random.default_rng(0))))
-    assert paths.shape == (6, 2)
-    assert (np.bincount(paths[:, 0]) == 3).all() and (np.bincount(paths[:, 1]) == 2).all()
+MIXED = SearchSpace(
+    "mixed", tuple(ChoiceBlock(str(size), tuple(map(str, range(size)))) for size in (13, 12, 3, 1, 13, 12))
+)
+
+
+def test_fair_keeps_update_counts_of_unequal_blocks_within_one_at_all_times() -> None:
+    counts = [np.zeros(len(block.choices), dtype=int) for block in MIXED.blocks]
+    sets = [carried_paths(MIXED, 7, number) for number in range(24)]
+    for number, paths in enumerate(sets, 1):
+        assert len(paths) == 13
+        for path in paths:
+            for block, choice in enumerate(MIXED.check(path)):
+                counts[block][choice] += 1
+            assert all(np.ptp(count) <= 1 for count in counts)
+        assert all((count == number).all() for count in counts if len(count) == 13)
+        if number % 12 == 0:  # 12 steps of 13 paths are 156, the least common multiple
+            assert all((count == number * 13 // len(count)).all() for count in counts)
+    assert len(set(sets)) == 24
+    columns = [[path[block] for paths in sets for path in paths] for block in range(6)]
+    assert columns[0] != columns[4] and columns[1] != columns[5]  # each block in its own order
+
+
+def test_fair_paths_of_a_step_do_not_depend_on_the_steps_before_it() -> None:
+    backwards = [carried_paths(MIXED, 7, number) for number in reversed(range(5))]
+    assert backwards[::-1] == [carried_paths(MIXED, 7, number) for number in range(5)]
+    assert carried_paths(MIXED, 8, 3) != carried_paths(MIXED, 7, 3)
+
+
+def test_fair_deals_out_every_order_of_an_unequal_block_about_equally_often() -> None:
+    space = SearchSpace("s", (ChoiceBlock("a", ("x", "y", "z", "u")), ChoiceBlock("b", ("x", "y", "z"))))
+    dealt = np.array([path[1] for number in range(1500) for path in carried_paths(space, 0, number)]).reshape(-1, 3)
+    counts = np.unique(dealt, axis=0, return_counts=True)[1]
+    assert counts == pytest.approx(np.full(6, 2000 / 6), abs=5 * np.sqrt(2000 / 6))
+
+
+def test_fair_trains_unequal_blocks_the_same_after_a_resume() -> None:
+    config = small_config(space={"name": "mobilenet_chain", "settings": CHAIN}, training={"batch_size": 8})
+    unbroken, before, after = (make_trainer("fair", config) for _ in range(3))
+    unbroken.train_step()
+    before.train_step()
+    after.load_state_dict(before.state_dict())
+    expected, found = _paths_of_next_step(unbroken), _paths_of_next_step(after)
+    assert expected == found == carried_paths(after.rule.space, after.seed, 1)  # type: ignore[attr-defined]
+
+
+def test_fair_refuses_distinct_paths_of_unequal_blocks() -> None:
+    with pytest.raises(ValueError, match='"distinct" expects blocks of one size'):
+        Fair(MIXED, seed=0, sampling="distinct")
 
 
 @pytest.mark.parametrize(("rule", "settings"), [("fair", {}), ("uniform", {"paths": 3, "sampling": "distinct"})])
@@ -169,6 +213,7 @@ def test_weighted_losses_have_the_mean_of_all_paths(corrected: bool) -> None:
             None,
             loss=lambda logit, label: logit,
             rng=_Drawing(path),  # type: ignore[arg-type]
+            number=0,
             group=ReplicaGroup(),
         )
         mean += probability * numbers.grad  # type: ignore[operator]
@@ -274,5 +319,6 @@ def _step_rule(trainer: object) -> object:
         validation,
         loss=trainer._loss,  # type: ignore[attr-defined]
         rng=seeds.generator(trainer.seed, "paths", trainer.step),  # type: ignore[attr-defined]
+        number=trainer.step,  # type: ignore[attr-defined]
         group=trainer.group,  # type: ignore[attr-defined]
     )

@@ -1,16 +1,18 @@
 """Strict fairness: every step trains each choice of every block exactly once, then moves the weights (FairNAS).
 
-Chu, Zhang and Xu, "FairNAS: Rethinking Evaluation Fairness of Weight Sharing NAS", ICCV 2021, algorithm 1.
+Chu, Zhang and Xu, "FairNAS: Rethinking Evaluation Fairness of Weight Sharing NAS", ICCV 2021, algorithm 1. What it does
+with blocks of different sizes, such as SCARLET's of 12 and 13 choices, is not in the sources we reached: see
+`carried_paths`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from raynas import seeds
 from raynas.path_sampling import Paths, PathSampling, Sampling
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
@@ -33,7 +35,13 @@ class Fair(FixedRule):
 
     def __init__(self, space: SearchSpace, *, seed: int, spread: bool = False, sampling: Sampling = "keys") -> None:
         super().__init__(space)
-        del seed  # the trainer hands each step its generator; nothing else is drawn
+        self.seed = seed
+        self.equal = len({len(block.choices) for block in space.blocks}) == 1
+        if not self.equal and sampling == "distinct":
+            raise ValueError(
+                f'sampling = "distinct" expects blocks of one size, but got several with {space.name}, whose paths '
+                'hang together over steps; take "canonical", or the rule uniform'
+            )
         self.sampling = PathSampling(space, fair_paths, sampling)
         self.splits_batch = not spread
 
@@ -45,10 +53,16 @@ class Fair(FixedRule):
         *,
         loss: Loss,
         rng: np.random.Generator,
+        number: int,
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the gradients of one fair set of paths on the same batch."""
-        paths = self.sampling.draw(rng)
+        if self.equal:
+            paths = self.sampling.draw(rng)
+        else:
+            paths = carried_paths(self.space, self.seed, number)
+            if self.sampling.sampling == "canonical":
+                paths = tuple(map(self.space.canonicalise, paths))
         mine = paths if self.splits_batch else paths[group.rank :: group.world]
         total = torch.zeros((), device=train.labels_N.device)
         for path in mine:
@@ -59,18 +73,32 @@ class Fair(FixedRule):
 
 
 def fair_paths(space: SearchSpace, rng: np.random.Generator) -> Iterator[Paths]:
-    """Sets of paths that take every choice of a block equally often, each block in a fresh random order, without end.
+    """Sets of m paths that take each of a block's m choices once, each block in a fresh random order, without end.
 
-    Their number m is the number of choices (algorithm 1); for blocks of different sizes it is the least common
-    multiple, and a block goes through its choices several times.
+    All blocks have m choices (algorithm 1).
     """
-    count = math.lcm(*(len(block.choices) for block in space.blocks))
+    count = len(space.blocks[0].choices)
     sets = 1
     while True:
-        columns = [
-            rng.permuted(np.tile(np.arange(size), (sets, count // size, 1)), axis=-1).reshape(sets, count)
-            for size in (len(block.choices) for block in space.blocks)
-        ]
-        for paths in np.stack(columns, axis=-1).tolist():
+        ordered = np.broadcast_to(np.arange(count), (len(space.blocks), sets, count))
+        for paths in rng.permuted(ordered, axis=-1).transpose(1, 2, 0).tolist():
             yield tuple(map(tuple, paths))
         sets = SETS
+
+
+def carried_paths(space: SearchSpace, seed: int, number: int) -> Paths:
+    """The m paths of step `number` (from 0) for blocks of different sizes; m is the largest number of choices.
+
+    A block deals out one random permutation of its choices after another, whatever the steps: a smaller one begins the
+    next within a step and goes on with it in the step after. So the update counts of a block's choices never differ by
+    more than one, and are equal whenever one of its permutations ends; for a block of m choices, after every step.
+    """
+    count = max(len(block.choices) for block in space.blocks)
+    first, end = number * count, (number + 1) * count
+    columns = []
+    for index, block in enumerate(space.blocks):
+        size = len(block.choices)
+        deals = range(first // size, (end - 1) // size + 1)
+        dealt = np.concatenate([seeds.generator(seed, "deal", index, deal).permutation(size) for deal in deals])
+        columns.append(dealt[first - deals[0] * size :][:count].tolist())
+    return tuple(zip(*columns, strict=True))

@@ -67,6 +67,7 @@ class Importance(FixedRule):
         *,
         loss: Loss,
         rng: np.random.Generator,
+        number: int,
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the weighted gradient of one path on the training batch."""

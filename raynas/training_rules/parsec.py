@@ -61,6 +61,7 @@ class Parsec:
         *,
         loss: Loss,
         rng: np.random.Generator,
+        number: int,
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the weighted gradient of K children on the training batch; move theta by the validation batch."""

@@ -40,6 +40,7 @@ class Uniform(FixedRule):
         *,
         loss: Loss,
         rng: np.random.Generator,
+        number: int,
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the gradient of each path on the training batch."""
