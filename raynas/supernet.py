@@ -15,8 +15,11 @@ from raynas.architecture import Architecture
 from raynas.calibration import normalise
 
 Choices: TypeAlias = Sequence[int | Tensor]
-"""What a forward pass takes per block: a choice's index, or relaxed weights over its choices, shape (choices,)."""
+"""What a forward pass takes per block: a choice's index; relaxed weights over its choices, shape (choices,); or, where
+only elastic layers follow the block, weights of each image, shape (N, choices)."""
 
+Copy: TypeAlias = Callable[[nn.Module], nn.Module]
+"""Copies what a subnet is made of: with its own parameters, cut to the path, and in its stand-alone form."""
 
 Owner: TypeAlias = tuple[nn.Parameter, frozenset[tuple[int, int]]]
 """A parameter, and every (block, option) whose it is; none for what every path runs through."""
@@ -44,28 +47,59 @@ class BatchNorm(nn.Module):
         self.sum_over_replicas: Callable[[Tensor], Tensor] | None = None
         """Set once by the trainer of a shard with several replicas: the batch is then the joined batch."""
 
-    def forward(self, inputs_NCHW: Tensor) -> Tensor:
-        """Normalise each channel over the batch; (N, C, H, W) -> the same."""
+    def forward(self, inputs_NCHW: Tensor, weights_NC: Tensor | None = None) -> Tensor:
+        """Normalise each channel over the batch; (N, C, H, W) -> the same.
+
+        weights_NC: how much an image counts in a channel's mean and variance (None: all count alike).
+        """
         if (how := normalise.get()) is not None:
             return how(self, inputs_NCHW, self.eps)
-        if self.sum_over_replicas is None:
+        if self.sum_over_replicas is None and weights_NC is None:
             return functional.batch_norm(inputs_NCHW, None, None, training=True, eps=self.eps)
         values = inputs_NCHW.float()
-        count = torch.full((1,), values.numel() / self.channels, device=values.device)
-        total, count = self.sum_over_replicas(torch.cat([values.sum((0, 2, 3)), count])).split_with_sizes(
-            [self.channels, 1]
-        )
+        images, channels, height, width = values.shape
+
+        def weighed(values: Tensor) -> Tensor:
+            return values if weights_NC is None else values * weights_NC[:, :, None, None]
+
+        count_C = values.new_full((channels,), images) if weights_NC is None else weights_NC.float().sum(0)
+        total, count = self._over_replicas(torch.stack([weighed(values).sum((0, 2, 3)), count_C * (height * width)]))
+        count = count.masked_fill(count == 0, 1)  # no image has the channel: its sums are zero too
         centred = values - (total / count)[:, None, None]  # in two passes: E[x^2] - E[x]^2 would cancel
-        variance = self.sum_over_replicas(centred.square().sum((0, 2, 3))) / count
+        variance = self._over_replicas(weighed(centred.square()).sum((0, 2, 3))) / count
         normalised: Tensor = centred * (variance + self.eps).rsqrt()[:, None, None]
         return normalised.to(inputs_NCHW.dtype)
+
+    def _over_replicas(self, values: Tensor) -> Tensor:
+        return values if self.sum_over_replicas is None else self.sum_over_replicas(values)
 
     def stand_alone(self) -> nn.Module:
         """The ordinary layer that a network with its own weights uses: scale 1, shift 0, running statistics."""
         return nn.BatchNorm2d(self.channels, eps=self.eps)
 
 
-class Choice(nn.Module):
+class PathModule(nn.Module):
+    """A layer that depends on the path: called with (inputs, architecture), and cut for a subnet."""
+
+    def blocks(self) -> dict[int, int]:
+        """The choice blocks that it follows itself, and how many choices each has."""
+        raise NotImplementedError(f"{type(self).__name__} must define blocks().")
+
+    def cut(self, architecture: Architecture, copy: Copy) -> nn.Module:
+        """What a subnet has in its place, called in the same way; made of copies."""
+        raise NotImplementedError(f"{type(self).__name__} must define cut(architecture, copy).")
+
+    def form(self, architecture: Architecture) -> tuple[int, ...]:
+        """What decides its own shapes in a subnet: equal for two paths only if its cuts are alike."""
+        return tuple(architecture[block] for block in self.blocks())
+
+    def prefixes(self, architecture: Architecture) -> dict[nn.Parameter, tuple[int, ...]]:
+        """The shape of the part, from the start of each dimension, that the path uses of its own sliced parameters."""
+        del architecture
+        return {}
+
+
+class Choice(PathModule):
     """A choice block in a supernet: its options side by side, of which a path runs through one.
 
     Several Choice modules may follow one block, as where all cells of a network are alike.
@@ -87,10 +121,19 @@ class Choice(nn.Module):
         """
         choice = architecture[self.block]
         if not isinstance(choice, Tensor):
-            return self.options[choice](inputs)  # type: ignore[no-any-return]
+            return _run(self.options[choice], inputs, architecture)
         running = [index for index, weight in enumerate(choice.tolist()) if weight != 0] or [0]
-        outputs: list[Tensor] = [choice[index] * self.options[index](inputs) for index in running]
+        outputs = [choice[index] * _run(self.options[index], inputs, architecture) for index in running]
         return reduce(add, outputs)
+
+    def blocks(self) -> dict[int, int]:
+        """Its own; those of elastic options are theirs."""
+        return {self.block: len(self.options)}
+
+    def cut(self, architecture: Architecture, copy: Copy) -> nn.Module:
+        """The chosen option alone."""
+        option = self.options[architecture[self.block]]
+        return copy(option) if isinstance(option, PathModule) else Chosen(copy(option))
 
 
 class SharedChoice(Choice):
@@ -151,6 +194,38 @@ class Supernet(nn.Module):
         """All Choice modules, in the network's own order."""
         return [module for module in self.modules() if isinstance(module, Choice)]
 
+    def path_modules(self) -> list[PathModule]:
+        """All modules that depend on the path, Choice modules among them, in the network's own order."""
+        return [module for module in self.modules() if isinstance(module, PathModule)]
+
+    def blocks(self) -> dict[int, int]:
+        """The choice blocks that the network follows, in order, and how many choices each has."""
+        return dict(
+            sorted({block: size for one in self.path_modules() for block, size in one.blocks().items()}.items())
+        )
+
+    def outermost(self) -> list[PathModule]:
+        """The modules that depend on the path and lie in no other one that does, in the network's own order."""
+        found: dict[PathModule, None] = {}
+
+        def visit(module: nn.Module) -> None:
+            if isinstance(module, PathModule):
+                found[module] = None
+            else:
+                for child in module.children():
+                    visit(child)
+
+        visit(self)
+        return list(found)
+
+    def prefixes(self, architecture: Architecture) -> dict[nn.Parameter, tuple[int, ...]]:
+        """How much of each sliced parameter a path uses, from the start of each dimension; all others it uses whole."""
+        return {
+            parameter: shape
+            for module in self.path_modules()
+            for parameter, shape in module.prefixes(architecture).items()
+        }
+
     def owners(self) -> list[Owner]:
         """Each parameter with the block and the option that it belongs to, in the network's own order."""
         places: dict[nn.Parameter, set[tuple[int, int]]] = {parameter: set() for parameter in self.parameters()}
@@ -160,20 +235,37 @@ class Supernet(nn.Module):
                     places[parameter].add((choice.block, index))
         return [(parameter, frozenset(of)) for parameter, of in places.items()]
 
+    def unused(self, architectures: Iterable[Architecture]) -> dict[nn.Parameter, Tensor]:
+        """The entries of sliced parameters that none of these paths uses, as masks; those used whole are left out."""
+        shapes: dict[nn.Parameter, set[tuple[int, ...]]] = {}
+        for architecture in set(architectures):
+            for parameter, shape in self.prefixes(architecture).items():
+                shapes.setdefault(parameter, set()).add(shape)
+        result = {}
+        for parameter, parts in shapes.items():
+            if tuple(parameter.shape) not in parts:
+                result[parameter] = torch.ones_like(parameter, dtype=torch.bool)
+                for shape in parts:
+                    result[parameter][tuple(map(slice, shape))] = False
+        return result
+
     def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
         """Cut one path out: a network with its own copy of the weights and, where stand-alone, ordinary BatchNorm.
 
         stand_alone: whether layers that serve the search alone take their stand-alone form (BatchNorm with its own
             statistics, a skip without stabiliser). A path that is tuned before it is scored must keep them: False.
         """
-        copies: dict[int, nn.Module] = {
-            id(module): nn.Identity() for module in self.modules() if isinstance(module, Shared)
+        return self.cut(architecture, stand_alone=stand_alone)[0]
+
+    def cut(self, architecture: Architecture, *, stand_alone: bool = True) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
+        """A subnet, and what it has in the place of each of the supernet's modules."""
+        copies: dict[nn.Module, nn.Module] = {
+            module: nn.Identity() for module in self.modules() if isinstance(module, Shared)
         }
-        for choice in self.choices():
-            copies[id(choice)] = Chosen(_copy(choice.options[architecture[choice.block]], {}, stand_alone))
-        network = _copy(self, copies, stand_alone)
+        network = _copy(self, architecture, copies, stand_alone)
         assert isinstance(network, Supernet)
-        return Subnet(network, architecture).to(next(self.parameters()).device)  # BatchNorm2d is made on the CPU
+        subnet = Subnet(network, architecture).to(next(self.parameters()).device)  # BatchNorm2d is made on the CPU
+        return subnet, copies
 
 
 class Subnet(nn.Module):
@@ -199,7 +291,7 @@ class Subnet(nn.Module):
         parts = [module for module in self.modules() if isinstance(module, TrainingOnly)]
         if not parts:
             return self
-        network = _copy(self, {id(part): nn.Identity() for part in parts}, stand_alone=True)
+        network = _copy(self, self.architecture, {part: nn.Identity() for part in parts}, stand_alone=True)
         assert isinstance(network, Subnet)
         return network
 
@@ -211,11 +303,24 @@ def seeded(build: Callable[..., Supernet], seed: int, **settings: Any) -> Supern
         return build(**settings)
 
 
-def _copy(module: nn.Module, copies: dict[int, nn.Module], stand_alone: bool) -> nn.Module:
-    """A copy with its own parameters and buffers; `stand_alone`: what has such a form (BatchNorm, ELS) takes it."""
-    if (copy := copies.get(id(module))) is not None:
+def _run(option: nn.Module, inputs: Tensor, architecture: Choices) -> Tensor:
+    """An option of a choice block, which may depend on other blocks."""
+    outputs: Tensor = option(inputs, architecture) if isinstance(option, PathModule) else option(inputs)
+    return outputs
+
+
+def _copy(
+    module: nn.Module, architecture: Architecture, copies: dict[nn.Module, nn.Module], stand_alone: bool
+) -> nn.Module:
+    """A copy with its own parameters and buffers; what depends on the path is cut to it.
+
+    stand_alone: whether what has such a form (BatchNorm, ELS) takes it.
+    """
+    if (copy := copies.get(module)) is not None:
         return copy
-    if stand_alone and (form := getattr(module, "stand_alone", None)) is not None:
+    if isinstance(module, PathModule):
+        copy = module.cut(architecture, lambda part: _copy(part, architecture, {}, stand_alone))
+    elif stand_alone and (form := getattr(module, "stand_alone", None)) is not None:
         copy = form()
         assert isinstance(copy, nn.Module)
     else:
@@ -230,8 +335,8 @@ def _copy(module: nn.Module, copies: dict[int, nn.Module], stand_alone: bool) ->
         }
         copy._buffers = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
         copy._modules = {
-            name: None if child is None else _copy(child, copies, stand_alone)
+            name: None if child is None else _copy(child, architecture, copies, stand_alone)
             for name, child in module._modules.items()
         }
-    copies[id(module)] = copy
+    copies[module] = copy
     return copy

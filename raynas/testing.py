@@ -6,7 +6,7 @@ import math
 import pickle
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from raynas.evaluation import Evaluation
 from raynas.seeds import generator
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
-from raynas.supernet import Choices, Chosen, Subnet, Supernet, seeded, touched
+from raynas.supernet import Choice, Choices, PathModule, Subnet, Supernet, seeded, touched
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Search spaces: every check takes the space and what builds its supernet (the `SPACE` and `supernet` of its file).
@@ -39,8 +39,8 @@ CLASSES = 5
 
 
 def check_blocks_are_those_of_the_supernet(space: SearchSpace, build: BuildSupernet) -> None:
-    """Every block of the space has Choice modules, with as many options as it has choices."""
-    found = {(choice.block, len(choice.options)) for choice in _small(build).choices()}
+    """Every block of the space has modules that follow it, with as many options as it has choices."""
+    found = {pair for module in _small(build).path_modules() for pair in module.blocks().items()}
     assert found == {(index, len(block.choices)) for index, block in enumerate(space.blocks)}
 
 
@@ -64,21 +64,22 @@ def check_subnet_is_its_path(space: SearchSpace, build: BuildSupernet) -> None:
     """A subnet and the supernet's path give the same logits and gradients, bit for bit, in train mode."""
     network, images_NCHW = _small(build), _images()
     for architecture in _architectures(space):
-        subnet = network.subnet(architecture).train()
-        shared_NK, own_NK = network(images_NCHW, architecture), subnet(images_NCHW)
+        subnet, places = network.cut(architecture)
+        shared_NK, own_NK = network(images_NCHW, architecture), subnet.train()(images_NCHW)
         assert torch.equal(shared_NK, own_NK), encode(architecture)
         network.zero_grad(set_to_none=True)
         shared_NK.square().sum().backward()
         own_NK.square().sum().backward()
         gradients: dict[nn.Parameter, Tensor] = {}
-        for mine, its in _pairs(network, subnet, architecture):
+        for mine, its in _pairs(network, subnet, places, architecture):
             if its.grad is not None:  # two options on a path may be one module in the supernet, and two in the subnet
                 gradients[mine] = gradients[mine] + its.grad if mine in gradients else its.grad
         reached = {p for p in network.parameters() if p.grad is not None} - _search_only(network)
         assert gradients.keys() == reached, encode(architecture)
+        prefixes = network.prefixes(architecture)  # of elastic layers, whose subnet has a slice
         for parameter, gradient in gradients.items():
-            assert parameter.grad is not None
-            assert torch.equal(parameter.grad, gradient), encode(architecture)
+            part = tuple(map(slice, prefixes.get(parameter, parameter.shape)))
+            assert torch.equal(_gradient(parameter)[part], gradient), encode(architecture)
 
 
 def check_recalibrated_path_is_its_recalibrated_subnet(space: SearchSpace, build: BuildSupernet) -> None:
@@ -126,18 +127,25 @@ def check_one_hot_weights_are_the_path(space: SearchSpace, build: BuildSupernet)
 
 
 def check_gradients_stay_on_the_path(space: SearchSpace, build: BuildSupernet) -> None:
-    """What is off the path has no gradient; what is on it has one, or has no say in the logits (a dead end)."""
+    """What is off the path has no gradient; what is on it has one, or has no say in the logits (a dead end).
+
+    An elastic layer's parameter beyond the path's slice has a gradient of zero, and no say.
+    """
     network, images_NCHW = _small(build), _images()
     for architecture in _architectures(space):
         network.zero_grad(set_to_none=True)
         logits_NK = network(images_NCHW, architecture)
         logits_NK.square().sum().backward()
         on_path = set(touched(network.owners(), [architecture]))
-        assert all(parameter in on_path for parameter in network.parameters() if parameter.grad is not None)
+        reached = {parameter for parameter in network.parameters() if parameter.grad is not None}
+        assert reached <= on_path
+        beyond = network.unused([architecture])
+        assert all(
+            (_gradient(parameter)[mask] == 0).all() for parameter, mask in beyond.items() if parameter in reached
+        )
         with torch.no_grad():
             for parameter in network.parameters():
-                if parameter.grad is None:
-                    parameter.add_(1)
+                parameter.add_(beyond.get(parameter, 0) if parameter in reached else 1)
         assert torch.equal(network(images_NCHW, architecture), logits_NK), encode(architecture)
 
 
@@ -188,9 +196,10 @@ def check_canonical_form_is_the_same_network(space: SearchSpace, build: BuildSup
 def check_canonical_form_costs_no_more(space: SearchSpace, build: BuildSupernet) -> None:
     """What meets a constraint meets it in its canonical form too."""
     network = _small(build)
+    pairs = [(architecture, space.canonicalise(architecture)) for architecture in _architectures(space, 200)]
     for cost in (parameters(network, IMAGE_CHW), macs(network, IMAGE_CHW)):
-        for architecture in _architectures(space, 200):
-            assert cost(space.canonicalise(architecture)) <= cost(architecture), encode(architecture)
+        for architecture, form in pairs:
+            assert form == architecture or cost(form) <= cost(architecture), encode(architecture)
 
 
 def check_notation_is_read_back(space: SearchSpace, build: BuildSupernet) -> None:
@@ -256,24 +265,38 @@ def _architectures(space: SearchSpace, count: int = 6) -> list[Architecture]:
     return [first, last, *(space.sample(rng) for _ in range(count))]
 
 
-def _pairs(network: Supernet, subnet: Subnet, architecture: Architecture) -> list[tuple[nn.Parameter, nn.Parameter]]:
+def _pairs(
+    network: Supernet, subnet: Subnet, places: Mapping[nn.Module, nn.Module], architecture: Architecture
+) -> list[tuple[nn.Parameter, nn.Parameter]]:
     """Each of the subnet's weights behind the supernet's whose copy it is; what takes another form in it has none."""
     removed = _search_only(network)
-    options = [choice.options[architecture[choice.block]] for choice in network.choices()]
-    chosen = [module for module in subnet.modules() if isinstance(module, Chosen)]
-    optional = {parameter for choice in network.choices() for one in choice.options for parameter in one.parameters()}
-    own = {parameter for module in chosen for parameter in module.parameters()}
-    shared = [parameter for parameter in network.parameters() if parameter not in optional | removed]
+
+    def pairs(whole: PathModule, cut: nn.Module) -> Iterable[tuple[nn.Parameter, nn.Parameter]]:
+        if not isinstance(whole, Choice):  # an elastic layer may run without some of its own parts, or none
+            mine = [parameter for parameter in whole.parameters() if parameter.grad is not None]
+            return zip(mine, [p for p in _without_batch_norm(cut) if p.grad is not None], strict=True)
+        option = whole.options[architecture[whole.block]]
+        if isinstance(option, PathModule):
+            return pairs(option, cut)
+        return zip([p for p in option.parameters() if p not in removed], _without_batch_norm(cut), strict=True)
+
+    modules = network.outermost()
+    parts = [part for choice in network.choices() for part in choice.options] + [*modules]  # shared options lie in none
+    on_some_paths = {parameter for part in parts for parameter in part.parameters()}
+    own = {parameter for module in modules for parameter in places[module].parameters()}
+    shared = [parameter for parameter in network.parameters() if parameter not in on_some_paths | removed]
     found = list(zip(shared, [p for p in _without_batch_norm(subnet) if p not in own], strict=True))
-    for option, module in zip(options, chosen, strict=True):
-        kept = [parameter for parameter in option.parameters() if parameter not in removed]
-        found += zip(kept, _without_batch_norm(module), strict=True)
-    return found
+    return found + [pair for module in modules for pair in pairs(module, places[module])]
 
 
 def _without_batch_norm(network: nn.Module) -> list[nn.Parameter]:
     norms = {p for module in network.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
     return [parameter for parameter in network.parameters() if parameter not in norms]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def _search_only(network: nn.Module) -> set[nn.Parameter]:

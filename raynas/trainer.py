@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
@@ -147,7 +148,8 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(on_paths, self.settings.gradient_clip)
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.learning_rate(self.step)
-        self.optimizer.step()
+        with _leaving(self.optimizer, self.supernet.unused(result.paths)):
+            self.optimizer.step()
         self.step += 1
         if self.averaged is not None and self.step > self.settings.steps * (1 - self.settings.averaging):
             self.averaged.update_parameters(self.supernet)
@@ -205,3 +207,33 @@ def _average(training: TrainingSettings) -> Callable[..., None]:
     if training.averaging_decay is None:
         return get_swa_multi_avg_fn()  # type: ignore[no-untyped-call, no-any-return]
     return get_ema_multi_avg_fn(training.averaging_decay)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@contextmanager
+def _leaving(optimizer: torch.optim.Optimizer, unused: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Leave these entries, and their moments, as they are: an option off the paths is not moved, nor is a slice.
+
+    Their gradient is zero, yet weight decay and momentum would move them.
+    """
+    kept = {
+        parameter: (parameter.detach().clone(), _moments(optimizer, parameter))
+        for parameter in unused
+        if parameter.grad is not None
+    }
+    yield
+    with torch.no_grad():
+        for parameter, (value, moments) in kept.items():
+            parameter.copy_(value.where(unused[parameter], parameter))
+            for name, moment in _moments(optimizer, parameter).items():
+                before = moments.get(name, torch.zeros_like(moment))
+                optimizer.state[parameter][name] = before.where(unused[parameter], moment)
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """Copies of what the optimiser keeps for each entry of a parameter."""
+    state = optimizer.state.get(parameter, {})
+    return {
+        name: value.clone()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    }

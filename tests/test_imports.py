@@ -39,7 +39,7 @@ def test_the_library_names_neither_spaces_nor_jobs() -> None:
 
 
 def test_a_search_space_needs_only_the_description_of_spaces_and_supernets() -> None:
-    allowed = {"raynas.architecture", "raynas.space", "raynas.stabiliser", "raynas.supernet"}
+    allowed = {"raynas.architecture", "raynas.elastic", "raynas.space", "raynas.stabiliser", "raynas.supernet"}
     for path in (ROOT / "search_spaces").glob("*.py"):
         for module in names(path, "raynas"):
             assert any(module == one or module.startswith(f"{one}.") for one in allowed), (path.name, module)

@@ -133,7 +133,7 @@ def test_batch_norm_over_replicas_uses_the_joined_batch() -> None:
     centred = other - joined_NCHW.mean((0, 2, 3), keepdim=True)
     others = iter(
         [
-            torch.cat([other.sum((0, 2, 3)), torch.full((1,), float(other[:, 0].numel()))]),
+            torch.stack([other.sum((0, 2, 3)), torch.full((4,), float(other[:, 0].numel()))]),
             centred.square().sum((0, 2, 3)),
         ]
     )

@@ -1,11 +1,11 @@
-"""Costs that are sums over the choice blocks: counted once per choice, then added up."""
+"""Costs that are sums over the modules that depend on the path, each counted once per form that it takes."""
 
 from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from raynas.architecture import Architecture
-from raynas.supernet import Chosen, Subnet, Supernet
+from raynas.supernet import PathModule, Subnet, Supernet
 
 Count = Callable[[Subnet, Sequence[nn.Module]], Sequence[int]]
 """What each of these modules of a subnet takes when it runs; the first of them is the subnet itself."""
@@ -14,23 +14,34 @@ Count = Callable[[Subnet, Sequence[nn.Module]], Sequence[int]]
 def additive(supernet: Supernet, count: Count) -> Callable[[Architecture], float]:
     """Count as many subnets as the largest block has choices, which together hold every choice; the rest is a sum.
 
-    Exact wherever a choice's cost does not depend on the other choices, which holds for Choice modules: all options of
-    one take and give the same shapes. Several Choice modules that follow one block are counted together.
+    Exact wherever what a module takes depends on its own form and those inside it alone. This holds for Choice modules,
+    all of whose options take and give the same shapes, and for elastic layers, whose form is the sizes of both ends. A
+    pair of sizes that no counted subnet had is counted when it is first asked for.
     """
-    blocks = [choice.block for choice in supernet.choices()]
-    sizes: dict[int, int] = {choice.block: len(choice.options) for choice in supernet.choices()}
-    added = [[0] * sizes[block] for block in sorted(sizes)]
+    modules = supernet.outermost()
+    inside = [[part for part in module.modules() if isinstance(part, PathModule)] for module in modules]
+    sizes = supernet.blocks()
+    known: list[dict[tuple[tuple[int, ...], ...], int]] = [{} for _ in modules]
     rest = 0
-    for number in range(max(sizes.values(), default=1)):
-        architecture = tuple(min(number, sizes[block] - 1) for block in sorted(sizes))
-        subnet = supernet.subnet(architecture)
-        chosen = [module for module in subnet.modules() if isinstance(module, Chosen)]
-        whole, *parts = count(subnet, [subnet, *chosen])
+
+    def forms(architecture: Architecture) -> list[tuple[tuple[int, ...], ...]]:
+        return [tuple(part.form(architecture) for part in parts) for parts in inside]
+
+    def learn(architecture: Architecture) -> None:
+        nonlocal rest
+        subnet, places = supernet.cut(architecture)
+        whole, *parts = count(subnet, [subnet, *(places[module] for module in modules)])
         rest = whole - sum(parts)
-        for block, choice in enumerate(architecture):
-            added[block][choice] = sum(part for part, of in zip(parts, blocks, strict=True) if of == block)
+        for taken, form, part in zip(known, forms(architecture), parts, strict=True):
+            taken[form] = part
+
+    for number in range(max(sizes.values(), default=1)):
+        learn(tuple(min(number, size - 1) for size in sizes.values()))
 
     def predict(architecture: Architecture) -> float:
-        return float(rest + sum(row[choice] for row, choice in zip(added, architecture, strict=True)))
+        wanted = forms(architecture)
+        if not all(form in taken for taken, form in zip(known, wanted, strict=True)):
+            learn(architecture)
+        return float(rest + sum(taken[form] for taken, form in zip(known, wanted, strict=True)))
 
     return predict

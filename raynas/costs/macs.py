@@ -17,10 +17,10 @@ from raynas.supernet import Subnet, Supernet
 
 def macs(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[[Architecture], float]:
     """A function that says how many MACs (one multiply and one add; 2 FLOPs) an architecture's subnet takes."""
-    device = next(supernet.parameters()).device
-    image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)  # on "meta", shapes alone take several times as long
 
     def count(subnet: Subnet, modules: Sequence[nn.Module]) -> list[int]:
+        device = next(subnet.parameters()).device  # on "meta", shapes alone take several times as long
+        image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             subnet.eval()(image_NCHW)
         flops = counter.get_flop_counts()
