@@ -10,9 +10,10 @@ Weights are slimmable networks' (Yu et al., ICLR 2019): the first channels are t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -288,9 +289,64 @@ class ElasticLayerNorm(PathModule):
         return _prefixes(self.norm, (self.features.size(architecture),))
 
 
+class Sometimes(PathModule):
+    """A layer that a path has with some choices of a block only: depth is elastic too.
+
+    present: for each of the block's choices whether the path has the layer. block: None for a layer of every path.
+    """
+
+    def __init__(self, layer: nn.Module, block: int | None = None, present: Sequence[bool] = (True,)) -> None:
+        super().__init__()
+        self.layer, self.block, self.present = layer, block, tuple(present)
+        self.follows = any(isinstance(module, PathModule | Chosen) for module in layer.modules())
+
+    def weight(self, architecture: Choices) -> int | Tensor:
+        """Whether a path has the layer: 1 or 0; with weights over the choices their sum, () or of each image (N,)."""
+        choice = 0 if self.block is None else architecture[self.block]
+        if not isinstance(choice, Tensor):
+            return int(self.present[choice])
+        return choice @ choice.new_tensor(self.present)
+
+    def forward(self, inputs: Any, architecture: Choices) -> Tensor:
+        """What the layer gives, to be asked for where its weight is not zero."""
+        return self.layer(inputs, architecture) if self.follows else self.layer(inputs)  # type: ignore[no-any-return]
+
+    def blocks(self) -> dict[int, int]:
+        """Its block, if it has one."""
+        return {} if self.block is None else {self.block: len(self.present)}
+
+    def form(self, architecture: Architecture) -> tuple[int, ...]:
+        """Whether the path has it."""
+        return (int(self.weight(architecture)),)
+
+    def cut(self, architecture: Architecture, copy: Copy) -> nn.Module:
+        """The same with its own copy of the layer, or with nothing that could be asked for."""
+        return Sometimes(copy(self.layer) if self.weight(architecture) else nn.Identity(), self.block, self.present)
+
+
 def masked(values: Tensor, mask: Tensor | None, *, last: bool = False) -> Tensor:
     """Values (N, ...) times a mask (C,) or (N, C) of dimension 1, or of the last; as they are without one."""
     return values if mask is None else values * _aligned(mask, values, last=last)
+
+
+def scaled(values: Tensor, weight: int | Tensor) -> Tensor:
+    """Values (N, ...) times the weight of a layer that is not absent: 1, (), or (N,)."""
+    return values * weight.reshape(-1, *(1,) * (values.dim() - 1)) if isinstance(weight, Tensor) else values
+
+
+def is_absent(weight: int | Tensor) -> bool:
+    """Whether a layer of this weight need not be computed."""
+    return not weight.any() if isinstance(weight, Tensor) else not weight
+
+
+def or_skipped(layer: nn.Module, inputs: Any, otherwise: Tensor, architecture: Choices) -> Tensor:
+    """What the layer gives for its inputs, or `otherwise` where the path lacks the layer; in between with weights."""
+    assert isinstance(layer, Sometimes)
+    weight = layer.weight(architecture)
+    if is_absent(weight):
+        return otherwise
+    outputs = layer(inputs, architecture)
+    return scaled(outputs, weight) + scaled(otherwise, 1 - weight) if isinstance(weight, Tensor) else outputs
 
 
 def _aligned(mask: Tensor, values: Tensor, *, last: bool) -> Tensor:

@@ -5,14 +5,25 @@ tables that count a linear layer's bias are higher by the number of classes.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula, sdpa_flop_count
 
 from raynas.architecture import Architecture
 from raynas.costs._additive import additive
 from raynas.supernet import Subnet, Supernet
+
+ATTENTION_ON_CPUS = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+if ATTENTION_ON_CPUS not in flop_registry:  # torch knows those for GPUs alone, and would count nothing
+
+    @register_flop_formula(ATTENTION_ON_CPUS)
+    def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+        """Floating-point operations of both products of an attention, from the shapes of its operands."""
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
 def macs(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[[Architecture], float]:
