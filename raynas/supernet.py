@@ -297,10 +297,20 @@ class Subnet(nn.Module):
 
 
 def seeded(build: Callable[..., Supernet], seed: int, **settings: Any) -> Supernet:
-    """Build a network whose initial weights depend on the seed alone; torch's global generator is left as it was."""
+    """Build a network whose initial weights depend on the seed alone; torch's global generator is left as it was.
+
+    Raises ValueError for a layer with running averages, which would mix those of all paths.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
-        return build(**settings)
+        network = build(**settings)
+    for name, module in network.named_modules():
+        if getattr(module, "track_running_stats", False):
+            raise ValueError(
+                f"expected raynas.supernet.BatchNorm(channels) in a supernet, but {name} is {type(module).__name__}, "
+                "whose running averages would mix those of all paths; replace it."
+            )
+    return network
 
 
 def _run(option: nn.Module, inputs: Tensor, architecture: Choices) -> Tensor:

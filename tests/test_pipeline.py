@@ -34,6 +34,7 @@ from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.ray_head import Head, ray_head
+from tests.test_readme import write_own_space
 
 EVALUATIONS = 16
 COMMAND_S = 300.0
@@ -102,15 +103,16 @@ class Run:
         return found
 
 
-def raynas(head: Head, *arguments: str) -> str:
-    """Run the command line as a user does; returns what it printed."""
+def raynas(head: Head, *arguments: str, folder: Path | None = None) -> str:
+    """Run the command line as a user does, in his folder; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "raynas.cli", *arguments, "--address", head.address],
         capture_output=True,
         text=True,
         timeout=COMMAND_S,
         check=False,
-        env=head.environment,
+        cwd=folder,
+        env={**head.environment, "PYTHONPATH": str(Path(__file__).parents[1])},  # where raynas is not installed
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -468,3 +470,23 @@ def isomorphic() -> tuple[Architecture, Architecture]:
         key = SPACE.sample(rng)
         if (twin := first.setdefault(SPACE.canonicalise(key), key)) != key:
             return twin, key
+
+
+def test_the_readmes_own_space_is_searched_from_its_folder(head: Head, tmp_path: Path) -> None:
+    write_own_space(tmp_path)
+    tiny = {
+        "space.settings.channels": 4,
+        "training.steps": 4,
+        "evaluation.images": 32,
+        "evaluation.workers": 1,
+        "search.evaluations": 4,
+        "selector.finalists": 1,
+        "retraining.epochs": 1,
+        "retraining.calibration": 0,
+    }
+    settings = [word for key, value in tiny.items() for word in ("--set", f"{key}={value}")]
+    place = ["--storage", str(tmp_path), "--name", "run"]
+    raynas(head, "search", "--space", "my_space", "--method", "random_search", *settings, *place, folder=tmp_path)
+    rows = pq.read_table(tmp_path / "run" / "ranking.parquet").to_pylist()
+    assert len(rows) == 4 and all(len(decode(row["architecture"])) == 6 for row in rows)
+    assert (tmp_path / "run" / "report.html").is_file()

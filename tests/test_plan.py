@@ -135,11 +135,13 @@ def test_a_users_own_settings_are_held_to_their_annotations_where_these_are_know
     )
     (own / "my_space.py").write_text(
         source
+        + "from raynas.supernet import Supernet\n"
         + SPACE
-        + "def supernet(*, in_channels, classes, resolution, a: int, b: torch.Tensor = None):\n    return a\n"
+        + "def supernet(*, in_channels, classes, resolution, a: int, b: torch.Tensor = None):\n"
+        + "    network = Supernet()\n    network.a = a\n    return network\n"
     )
     config = check({"space": {"name": "my_space", "settings": {"a": 3}}})
-    assert build_supernet(config, load_data("digits"), seed=0) == 3  # type: ignore[comparison-overlap]
+    assert build_supernet(config, load_data("digits"), seed=0).a == 3
 
 
 def test_what_is_no_space_or_no_method_is_told(own: Path) -> None:

@@ -51,6 +51,16 @@ def test_seeded_leaves_the_global_generator_as_it_was() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_running_averages_are_refused_by_the_name_of_their_layer() -> None:
+    def build() -> Chain:
+        chain = Chain()
+        chain.stem[1] = nn.BatchNorm2d(4)
+        return chain
+
+    with pytest.raises(ValueError, match=r"raynas\.supernet\.BatchNorm.*stem\.1 is BatchNorm2d.*replace it"):
+        seeded(build, 0)
+
+
 def test_seeded_does_not_depend_on_the_global_generator() -> None:
     first = seeded(Chain, 5)
     torch.rand(3)

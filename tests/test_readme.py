@@ -1,0 +1,51 @@
+"""The README's own space works as it stands there; it is searched in test_pipeline.py, where Ray runs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raynas.testing import SPACE_CHECKS
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_blocks(heading: str) -> list[str]:
+    """The Python of a section of the README."""
+    _, _, rest = (ROOT / "README.md").read_text().partition(f"\n## {heading}\n")
+    return re.findall(r"```python\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with `my_space.py` and its test, as the README has them."""
+    return write_own_space(tmp_path_factory.mktemp("user"))
+
+
+def write_own_space(folder: Path) -> Path:
+    """Save what the README's section tells a user to save."""
+    space, test = python_blocks("Your own space in 20 lines")
+    (folder / "my_space.py").write_text(space)
+    (folder / "test_my_space.py").write_text(test)
+    return folder
+
+
+def test_your_own_space_has_20_lines(folder: Path) -> None:
+    assert sum(bool(line.strip()) for line in (folder / "my_space.py").read_text().splitlines()) <= 20
+
+
+@pytest.mark.parametrize("check", SPACE_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_your_own_space_passes_your_own_test(
+    check: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    try:
+        importlib.import_module("test_my_space").test_my_space(check)
+    finally:
+        for name in ("my_space", "test_my_space"):  # other tests have a my_space of their own
+            sys.modules.pop(name, None)
