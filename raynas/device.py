@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import platform
 
 import torch
@@ -10,20 +11,34 @@ import torch
 from raynas.errors import UserError
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+
 def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
     """Use what the actor was granted: its number of threads, and its GPU if it asked for one.
 
     Raises UserError if a GPU was granted and torch has none. Ray starts every worker with one OpenMP thread. Denormals
     are flushed, since dead paths of a deep supernet make so many of them that a step takes several times as long.
+    Freed memory is kept for the next step.
     """
     torch.set_num_threads(max(1, int(cpus)))
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
     if gpus > 0 and not torch.cuda.is_available():
         raise UserError(
             f"{gpus:g} GPUs were granted, but torch sees none on {platform.node()}; install a torch with CUDA there, "
             "or set the gpus_per_... settings to 0."
         )
     return torch.device("cuda" if gpus > 0 else "cpu")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse a step's buffers instead of asking the system for them again, which cost 4 to 10 % of a step."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)  # bytes from which a buffer gets pages of its own
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # free bytes above which pages are returned
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:

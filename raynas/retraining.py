@@ -18,6 +18,7 @@ from raynas.augmentation import Augmenter
 from raynas.batches import Batches
 from raynas.config import DataSettings, RetrainingSettings
 from raynas.data import Split
+from raynas.depthwise import accelerate
 from raynas.supernet import Subnet
 
 EVALUATION_BATCH = 512
@@ -37,6 +38,7 @@ class StandAloneTraining:
         device: torch.device,
     ) -> None:
         self.network: Subnet = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        accelerate(self.network, device)
         self.rng = torch.Generator(device)
         self.settings = settings
         self.seed = seed

@@ -19,6 +19,7 @@ from raynas.augmentation import Augmenter
 from raynas.batches import EVERY_ROW, Batches
 from raynas.config import DataSettings, TrainingSettings
 from raynas.data import Split
+from raynas.depthwise import accelerate
 from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
@@ -58,6 +59,7 @@ class Trainer:
         self.device = device
         self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.supernet.train()
+        accelerate(self.supernet, device)
         self.view = self.supernet if partition is None else Restricted(self.supernet, partition)
         self.owners = self.view.owners()
         self.rule = rule
