@@ -1,8 +1,8 @@
 """Depthwise convolutions with gradients that are fast on CPUs too.
 
-torch's CPU kernels (oneDNN) fall back to slow code in two cases that search spaces are full of: dilated kernels, and the
-weight gradient of a kernel larger than the image, as in the last stages. There a backward pass took 10 to 200 times as
-long as its forward pass; both gradients are rewritten here in terms of what is fast, equal up to float rounding.
+torch's CPU kernels (oneDNN) fall back to slow code in two cases that search spaces are full of: dilated kernels, and
+the weight gradient of a kernel larger than the image, as in the last stages. There a backward pass took 10 to 200
+times as long as its forward pass; both gradients are rewritten here in terms of what is fast, equal up to rounding.
 `jobs/benchmarks/training_step.py --plain-depthwise` measures against torch's own.
 """
 
@@ -69,9 +69,9 @@ def _input_gradient(
 def _weight_gradient(
     gradient: Tensor, inputs_NCHW: Tensor, weight: Tensor, stride: int, padding: int, dilation: int
 ) -> Tensor:
-    """Of a dilated kernel: the plain kernel's on images of every d-th pixel. Of a large one: products of all pixels."""
+    """Of a dilated kernel: the plain one's on images of every d-th pixel. Of a large one: products of all pixels."""
     if dilation > 1 and stride == 1:
-        # equal sides: the rows that are added at the end are zeros where gradients are, and have no say where inputs are
+        # rows that are added to fill the last image up are zeros of the gradient, and have no say
         inputs_NCHW, gradient = (_phases(values, dilation) for values in (inputs_NCHW, gradient))
         return _weight_gradient(gradient, inputs_NCHW, weight, 1, padding // dilation, 1)
     if dilation == 1 and min(inputs_NCHW.shape[2:]) < weight.shape[-1]:

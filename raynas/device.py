@@ -10,7 +10,6 @@ import torch
 
 from raynas.errors import UserError
 
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
 

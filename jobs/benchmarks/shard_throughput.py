@@ -9,19 +9,16 @@ what is quoted is the median of the ratios of neighbours, since a busy machine d
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 
 import ray
-import torch
-from torch.nn import functional
 
+from jobs.benchmarks.training_step import BareLoop, Call, make_trainer, spread
 from raynas import device as devices
 from raynas import seeds
-from raynas.augmentation import Augmenter
-from raynas.config import Config, check
-from raynas.data import Dataset, batch_indices, load, split
+from raynas.config import check
+from raynas.data import load
 from raynas.distributed.cluster import connect
 from raynas.distributed.shards import Replica
 from raynas.plan import build_supernet, make_plan
@@ -31,41 +28,6 @@ from raynas.trainer import LOGS
 HALVES = 10
 """Times that each of the two trains; the first is not counted."""
 BATCH = 128
-
-
-class BareLoop:
-    """What anybody would write for SPOS in one process."""
-
-    def __init__(self, config: Config, dataset: Dataset) -> None:
-        device = devices.prepare(1)
-        training, parts = config.training, split(dataset, config.data.validation_fraction, config.seed)
-        self.config, self.step, self.space = config, 0, make_plan(config).space
-        self.images_NCHW, self.labels_N = parts.train_images_NCHW, parts.train_labels_N
-        self.augmenter = Augmenter(parts, config.data, device)
-        self.network = build_supernet(config, dataset, seed=config.seed)
-        self.network.to(memory_format=torch.channels_last).train()
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-        )
-
-    def train(self, steps: int) -> float:
-        """Seconds of the next `steps` steps."""
-        seed, began = self.config.seed, time.perf_counter()
-        for _ in range(steps):
-            rows = torch.from_numpy(batch_indices(len(self.labels_N), BATCH, self.step, seed, "train"))
-            draws = self.augmenter.draw(seeds.generator(seed, "augmentation", "train", self.step), BATCH)
-            path = self.space.sample(seeds.generator(seed, "paths", self.step))
-            self.optimizer.zero_grad(set_to_none=True)
-            logits_NK = self.network(self.augmenter(self.images_NCHW[rows], draws), path)
-            loss = functional.cross_entropy(logits_NK, self.labels_N[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.training.gradient_clip)
-            self.optimizer.step()
-            self.step += 1
-        return time.perf_counter() - began
 
 
 def main() -> None:
@@ -84,23 +46,28 @@ def main() -> None:
             "members": [{"method": "random_search"}],
         }
     )
+    space = make_plan(config).space
     dataset = load(options.data, resolution=options.resolution)
     connect(None)
     with tempfile.TemporaryDirectory() as place:
         actor = ray.remote(Replica).options(num_cpus=1)
         shard = actor.remote(make_plan(config).supernets[0], config, ray.put(dataset.to_numpy()), Folder(place))
         ray.get(shard.join.remote(0, 1, "", 0))
-        bare, ratios = BareLoop(config, dataset), []
+        trainer = make_trainer(make_plan(config), dataset, devices.prepare(1))
+        bare, ratios = BareLoop(trainer, build_supernet(config, dataset, seed=config.seed)), []
         for half in range(HALVES):
-            plain_s, began = bare.train(steps), time.perf_counter()
+            began = time.perf_counter()
+            for step in range(half * steps, (half + 1) * steps):
+                path = space.sample(seeds.generator(config.seed, "paths", step))
+                bare.step(step, [Call(path, "train", backward=True)])
+            plain_s, began = time.perf_counter() - began, time.perf_counter()
             ray.get([shard.advance.remote() for _ in range(LOGS // HALVES)])
             shard_s = time.perf_counter() - began
             if half:
                 ratios.append(plain_s / shard_s)
                 rates = (BATCH * steps / taken for taken in (shard_s, plain_s))
                 print("shard {:,.0f}, bare loop {:,.0f} images/s, ratio {:.3f}".format(*rates, ratios[-1]), flush=True)
-    low, _, high = statistics.quantiles(ratios, n=4)
-    print(f"median ratio {statistics.median(ratios):.3f}, quartiles {low:.3f} to {high:.3f}, n = {len(ratios)}")
+    print(spread(ratios))
 
 
 if __name__ == "__main__":
