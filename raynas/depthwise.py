@@ -35,7 +35,7 @@ class DepthwiseConv2d(nn.Conv2d):
         if stride == dilation:  # only every d-th row and column is read
             inputs_NCHW = inputs_NCHW[:, :, ::dilation, ::dilation]
             stride, dilation, padding = 1, 1, padding // dilation
-        return _Depthwise.apply(inputs_NCHW, self.weight, stride, padding, dilation)  # type: ignore[no-any-return, no-untyped-call]
+        return _Depthwise.apply(inputs_NCHW, self.weight, stride, padding, dilation)  # type: ignore[no-any-return]
 
 
 class _Depthwise(torch.autograd.Function):

@@ -73,8 +73,14 @@ def main() -> None:
     batches = Batches(parts.train_images_NCHW, parts.train_labels_N, Augmenter(parts, settings, device), device)
     transformed, steps = Transformed(parts), count()
     for workers in options.workers:
-        kept = {"persistent_workers": True} if workers else {}
-        loader = DataLoader(transformed, options.batch, shuffle=True, drop_last=True, num_workers=workers, **kept)
+        loader = DataLoader(
+            transformed,
+            options.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
         rates, ratios, stream = [], [], iter(loader)
         for turn in range(options.turns + 1):
             began = time.perf_counter()

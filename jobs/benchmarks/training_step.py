@@ -133,11 +133,13 @@ def make_trainer(plan: Plan, dataset: Dataset, device: torch.device) -> Trainer:
 
 def speed(recorder: Recorder, bare: BareLoop, seconds: float) -> tuple[list[float], list[float]]:
     """Steps per second of the trainer, and their ratio to the neighbouring step of the bare loop, for so long."""
-    rates, ratios = [], []
+    rates: list[float] = []
+    ratios: list[float] = []
     until = time.monotonic() + seconds
     bare.step(recorder.trainer.step, recorder.step())  # the first steps compile and allocate
     while time.monotonic() < until or len(ratios) < 3:
-        number, calls = recorder.trainer.step, []
+        number = recorder.trainer.step
+        calls: list[Call] = []
         ours = _seconds(lambda calls=calls: calls.extend(recorder.step()), bare.device)  # type: ignore[misc]
         plain = _seconds(lambda number=number, calls=calls: bare.step(number, calls), bare.device)  # type: ignore[misc]
         rates.append(1 / ours)
@@ -203,8 +205,8 @@ def main() -> None:
             bare = BareLoop(recorder.trainer, build_supernet(plan.config, dataset, seed=plan.supernets[0].seed))
             if options.plain_depthwise:
                 for module in bare.network.modules():
-                    if type(module) is DepthwiseConv2d:
-                        module.__class__ = nn.Conv2d
+                    if isinstance(module, DepthwiseConv2d):
+                        module.__class__ = nn.Conv2d  # type: ignore[assignment]
             rates, ratios = speed(recorder, bare, options.seconds)
             shares = memory(recorder, options.memory_steps)
             print(
@@ -247,9 +249,9 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _alone_bytes(trainer: Trainer, number: int, call: Call) -> float:
-    path = call.architecture
-    assert not any(isinstance(choice, Tensor) for choice in path), "a relaxed pass has no one network to compare with"
-    bare = BareLoop(trainer, Alone(trainer.supernet.subnet(path)))  # type: ignore[arg-type]
+    path = tuple(choice for choice in call.architecture if isinstance(choice, int))
+    assert len(path) == len(call.architecture), "a relaxed pass has no one network to compare with"
+    bare = BareLoop(trainer, Alone(trainer.supernet.subnet(path)))
     bare.step(number, [call])
     bare.optimizer.zero_grad(set_to_none=True)
     return peak_bytes(lambda: bare.step(number, [call]), trainer.device)
