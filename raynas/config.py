@@ -173,6 +173,9 @@ class MemberSettings(Settings):
     training: dict[str, Any] = Field(
         default_factory=dict, description="changes to [training] for this member's supernet"
     )
+    partitions: PartitionSettings | None = Field(
+        None, description="its supernet is split in so many that share less; None: only if its method says so"
+    )
     supernet_seed: Seed | None = Field(None, description="None: the run's seed; members with equal supernets share one")
     objectives: tuple[str, ...] | None = Field(None, description="None: the method's own")
 

@@ -120,17 +120,17 @@ def check_split(space: SearchSpace, settings: PartitionSettings) -> None:
     if settings.blocks is None:
         if max(sizes.values()) < settings.groups:
             raise UserError(
-                f"partitions.groups = {settings.groups} is more than any block of {space.name} has choices "
+                f"groups = {settings.groups} is more than any block of {space.name} has choices "
                 f"({max(sizes.values())}); lower it."
             )
         return
     for name in settings.blocks:
         if name not in sizes:
-            raise UserError(f"unknown block {name!r} in partitions.blocks; {closest(name, sizes)}.")
+            raise UserError(f"unknown block {name!r} in blocks; {closest(name, sizes)}.")
         if sizes[name] < settings.groups:
             raise UserError(
-                f"partitions.groups = {settings.groups} is more than block {name} of {space.name} has choices "
-                f"({sizes[name]}); lower it, or name other partitions.blocks."
+                f"groups = {settings.groups} is more than block {name} of {space.name} has choices "
+                f"({sizes[name]}); lower it, or name other blocks."
             )
 
 

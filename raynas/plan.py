@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,20 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, create_model
 
 from raynas import seeds
-from raynas.config import Config, MemberSettings, Settings, SpaceSettings, TrainingSettings, content_hash, validate
+from raynas.config import (
+    Config,
+    MemberSettings,
+    PartitionSettings,
+    Settings,
+    SpaceSettings,
+    TrainingSettings,
+    content_hash,
+    validate,
+)
 from raynas.errors import UserError, closest, raise_mistake_of_user
 from raynas.members import load_member, load_module
 from raynas.method import Method
+from raynas.partition import check_split
 from raynas.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -24,8 +35,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """How a space is split after a joint warm-up; the partitions are decided then, and written to `file`."""
+
+    settings: PartitionSettings
+    warm_up: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class SupernetPlan:
-    """One supernet to train; its id is the hash of all that its files depend on."""
+    """One supernet to train; its id is the hash of all that its files depend on.
+
+    begin, end: the steps of the schedule that it is trained for.
+    split, part: of which split it is which partition's, and so goes on from the weights of the split's warm-up.
+    parts: the ids of its partitions' supernets: it has no weights of its own, and is trained when they are.
+    """
 
     id: str
     label: str
@@ -33,6 +58,11 @@ class SupernetPlan:
     rule_settings: Mapping[str, Any]
     training: TrainingSettings
     seed: int
+    begin: int
+    end: int
+    split: SplitPlan | None = None
+    part: int | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +87,12 @@ class Plan:
     supernets: tuple[SupernetPlan, ...]
     members: tuple[MemberPlan, ...]
 
+    @property
+    def rankers(self) -> tuple[SupernetPlan, ...]:
+        """The supernets that score for members: not those that others are made of."""
+        scoring = {member.supernet for member in self.members}
+        return tuple(one for one in self.supernets if one.id in scoring)
+
     def supernet(self, supernet_id: str) -> SupernetPlan:
         """The supernet of this id."""
         return next(supernet for supernet in self.supernets if supernet.id == supernet_id)
@@ -71,8 +107,9 @@ def make_plan(config: Config) -> Plan:
     for settings in config.members:
         assert settings.name is not None  # Config names every member
         method = load_method(settings.method)
-        supernet = _supernet(config, settings, method, list(supernets.values()))
-        supernets.setdefault(supernet.id, supernet)
+        needed = _supernets(config, space, settings, method, supernets)
+        supernets |= {one.id: one for one in needed}
+        supernet = needed[-1]
         member = MemberPlan(
             name=settings.name,
             strategy=method.strategy,
@@ -171,7 +208,10 @@ def uniform_probabilities(space: SearchSpace) -> tuple[NDArray[np.float64], ...]
     return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in space.blocks)
 
 
-def _supernet(config: Config, member: MemberSettings, method: Method, others: list[SupernetPlan]) -> SupernetPlan:
+def _supernets(
+    config: Config, space: SearchSpace, member: MemberSettings, method: Method, known: Mapping[str, SupernetPlan]
+) -> list[SupernetPlan]:
+    """The supernet that scores for a member, after those that it is made of: a warm-up and its partitions'."""
     rule = member.training_rule or method.training_rule
     seed = config.seed if member.supernet_seed is None else member.supernet_seed
     training = validate(
@@ -190,13 +230,50 @@ def _supernet(config: Config, member: MemberSettings, method: Method, others: li
         "training": training.model_dump(exclude=without),
         "seed": seed,
     }
-    identity = content_hash(content)
-    label = next((other.label for other in others if other.id == identity), "")
-    if not label:
-        stem = rule.rsplit(".", 1)[-1]
-        alike = sum(other.rule.rsplit(".", 1)[-1] == stem for other in others)
-        label = f"{stem}_{alike + 1}" if alike else stem
-    return SupernetPlan(identity, label, rule, member.rule_settings, training, seed)
+
+    def plan(label: str, depends_on: Mapping[str, Any], **what: Any) -> SupernetPlan:
+        identity = content_hash({**content, **depends_on})
+        what = {"begin": 0, "end": training.steps, **what}
+        return known.get(identity) or SupernetPlan(
+            identity, _unused(label, known.values()), rule, member.rule_settings, training, seed, **what
+        )
+
+    stem = rule.rsplit(".", 1)[-1]
+    settings = member.partitions or (PartitionSettings() if method.partitions else None)
+    if settings is None:
+        return [plan(stem, {})]
+    try:
+        check_split(space, settings)
+    except UserError as mistake:
+        raise UserError(f"members.{member.name}.partitions: {mistake}") from None
+    end = round(settings.warm_up * training.steps)
+    if not 0 < end < training.steps:
+        raise UserError(
+            f"members.{member.name}.partitions.warm_up = {settings.warm_up:g} of {training.steps} steps leaves "
+            f"{end} for the warm-up and {training.steps - end} for the partitions; each needs one, so change it."
+        )
+    how = settings.model_dump(include={"blocks", "groups", "by", "paths"})
+    whole = plan(f"{stem}_few_shot", {"end": end, "split": settings.model_dump()})
+    warm_up = plan(f"{whole.label}_warm_up", {"end": end}, end=end)
+    split = SplitPlan(settings, warm_up.id, f"supernets/{warm_up.id}/split_{content_hash(how)}.json")
+    parts = [
+        plan(
+            f"{whole.label}_part_{part + 1}",
+            {"end": end, "split": how, "part": part},
+            begin=end,
+            split=split,
+            part=part,
+        )
+        for part in range(settings.count)
+    ]
+    return [warm_up, *parts, replace(whole, split=split, parts=tuple(one.id for one in parts))]
+
+
+def _unused(label: str, others: Iterable[SupernetPlan]) -> str:
+    """The label, numbered where it is taken."""
+    taken = {one.label for one in others}
+    numbers = (f"{label}_{number}" for number in count(2))
+    return label if label not in taken else next(one for one in numbers if one not in taken)
 
 
 def _objectives(config: Config, member: MemberSettings, method: Method) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raynas.architecture import Architecture
 from raynas.partition import Partition
@@ -42,6 +42,10 @@ class Restricted(Supernet):
             if inner or not places:
                 found.append((parameter, inner))
         return found
+
+    def prefixes(self, architecture: Architecture) -> dict[nn.Parameter, tuple[int, ...]]:
+        """What the path uses of the network's sliced parameters."""
+        return self.network.prefixes(self.partition.outer(architecture))
 
     def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
         """The path cut out of the network."""

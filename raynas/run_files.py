@@ -20,11 +20,16 @@ def check_files(run: Folder, config: Config) -> None:
         place = run / f"supernets/{name}"
         if place.exists("state.json"):
             state = place.read_json("state.json", keys=("label", "failure", "probabilities", "snapshots"))
-            if state["failure"] is None:
+            if state["failure"] is None and place.exists("partitions.json"):
+                place.read_json("partitions.json", keys=("partitions", "parts", "warm_up", "settings"))
+            elif state["failure"] is None:
                 for step in (None, *state["snapshots"]):
                     load_weights(place, weights_file(step))
         else:
             _check_checkpoint(place)
+        for file in place.names():
+            if file.startswith("split_"):
+                place.read_json(file, keys=("choices",))
     for name in run.names("evaluations"):
         run.read_table(f"evaluations/{name}", columns=schema((*SCORES, *config.evaluation.costs)).names)
     if run.exists("ranking.parquet"):

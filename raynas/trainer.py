@@ -65,6 +65,7 @@ class Trainer:
         self.rule = rule
         self.settings = training
         self.seed = seed
+        self.begin = begin
         self.step = begin
         self.end = training.steps if end is None else end
         self.curves: list[dict[str, float]] = []
@@ -105,7 +106,7 @@ class Trainer:
         steps, count = self.settings.steps, self.settings.snapshots
         wanted = (0.75 * steps + 0.25 * steps * one / count for one in range(count))
         points = {self.log_every * max(1, round(step / self.log_every)) for step in wanted}
-        return sorted(step for step in points if step < steps)
+        return sorted(step for step in points if step < steps and self.begin < step <= self.end)
 
     def advance(self) -> dict[str, float]:
         """Train up to the next point of the curve and return it; raises DivergenceError if a loss is not finite."""
@@ -150,7 +151,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(on_paths, self.settings.gradient_clip)
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.learning_rate(self.step)
-        with _leaving(self.optimizer, self.supernet.unused(result.paths)):
+        with _leaving(self.optimizer, self.view.unused(result.paths)):
             self.optimizer.step()
         self.step += 1
         if self.averaged is not None and self.step > self.settings.steps * (1 - self.settings.averaging):

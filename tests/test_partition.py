@@ -155,9 +155,9 @@ def test_a_strategy_searches_a_partition_as_any_space() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"blocks": ("op003",)}, "unknown block 'op003' in partitions.blocks; did you mean 'op03'? known: op01"),
-        ({"blocks": ("op03",), "groups": 6}, "partitions.groups = 6 is more than block op03 of nas_bench_201 has cho"),
-        ({"groups": 6}, "partitions.groups = 6 is more than any block of nas_bench_201 has choices (5); lower it"),
+        ({"blocks": ("op003",)}, "unknown block 'op003' in blocks; did you mean 'op03'? known: op01"),
+        ({"blocks": ("op03",), "groups": 6}, "groups = 6 is more than block op03 of nas_bench_201 has cho"),
+        ({"groups": 6}, "groups = 6 is more than any block of nas_bench_201 has choices (5); lower it"),
     ],
 )
 def test_a_split_that_cannot_be_made_is_told(settings: dict[str, Any], told: str) -> None:

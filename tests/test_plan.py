@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from raynas.config import check, load
 from raynas.data import load as load_data
 from raynas.errors import UserError
 from raynas.plan import Plan, build_supernet, make_plan
+from raynas.run import settings_of
 
 
 def plan(*members: dict[str, Any], **sections: Any) -> Plan:
@@ -53,6 +56,45 @@ def test_supernets_are_labelled_by_their_rule_and_numbered_where_it_is_not_enoug
     assert [supernet.label for supernet in labels.supernets] == ["uniform", "uniform_2", "fair", "uniform_3"]
 
 
+def test_a_supernet_that_is_split_is_one_ranker_made_of_a_warm_up_and_its_partitions() -> None:
+    found = plan({"method": "few_shot", "partitions": {"groups": 3}, "training": {"steps": 10}})
+    warm_up, *parts, whole = found.supernets
+    assert [one.label for one in found.supernets] == [
+        "uniform_few_shot_warm_up",
+        *(f"uniform_few_shot_part_{part}" for part in (1, 2, 3)),
+        "uniform_few_shot",
+    ]
+    assert found.rankers == (whole,) and found.members[0].supernet == whole.id
+    assert (warm_up.begin, warm_up.end) == (0, 5) and {(one.begin, one.end) for one in parts} == {(5, 10)}
+    assert whole.parts == tuple(one.id for one in parts) and [one.part for one in parts] == [0, 1, 2]
+    assert len({one.id for one in found.supernets}) == 5
+    assert {one.split.warm_up for one in (*parts, whole) if one.split} == {warm_up.id}
+
+
+def test_splits_share_what_does_not_depend_on_what_they_differ_in() -> None:
+    def ids(**partitions: Any) -> list[str]:
+        return [one.id for one in plan({"method": "few_shot", "partitions": partitions}).supernets]
+
+    warm_up, first, second, whole = ids()
+    assert ids(comparable="none")[:3] == [warm_up, first, second] and ids(comparable="none")[3] != whole
+    assert ids(by="random")[0] == warm_up and not {first, second, whole} & {*ids(by="random")}
+    assert not {warm_up, first, second, whole} & {*ids(warm_up=0.25)}
+    shared = plan(
+        {"method": "random_search"},
+        {"method": "few_shot"},
+        {"method": "nsga2", "partitions": {}},
+        {"method": "few_shot", "partitions": {"comparable": "shift_and_scale"}},
+    )
+    assert [one.label for one in shared.rankers] == ["uniform", "uniform_few_shot", "uniform_few_shot_2"]
+    assert len(shared.supernets) == 1 + 4 + 1
+
+
+def test_a_plan_with_partitions_is_the_same_after_its_settings_were_written_down() -> None:
+    config = check({"members": [{"method": "few_shot", "partitions": {"groups": 5}}, {"method": "few_shot"}]})
+    again = check(tomllib.loads(tomli_w.dumps(settings_of(config))))
+    assert make_plan(again).supernets == make_plan(config).supernets
+
+
 def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
     first, second = plan({"method": "random_search"}, {"method": "random_search"}).members
     alone = plan({"method": "random_search", "name": "random_search_2"}).members[0]
@@ -80,6 +122,30 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
         ("members.4.rule_settings.distribution_learning_rate=-1", "members.rule_settings: Invalid learning rate"),
         ("members.4.training.steps=0", "members.parsec.training.steps: expected greater than or equal to 1"),
         ("members.4.training.setps=3", "'members.parsec.training.setps'; did you mean 'steps'?"),
+        (
+            "members.0.partitions.groups=6",
+            "members.random_search.partitions: groups = 6 is more than any block of",
+        ),
+        (
+            "members.0.partitions.groups=1",
+            "partitions.groups: expected greater than or equal to 2, but got 1",
+        ),
+        (
+            'members.0.partitions.blocks=["op30"]',
+            "members.random_search.partitions: unknown block 'op30' in blocks; did you mean 'op",
+        ),
+        ('members.0.partitions.blocks=["op03", "op03"]', "expected different blocks, but got op03, op03; name each"),
+        (
+            'members.0.partitions={groups = 5, blocks = ["op01", "op02", "op03"]}',
+            "expected at most 64 partitions, but 5 groups of 3 blocks are 125; lower groups or name fewer blocks",
+        ),
+        ("members.0.partitions.warm_up=1", "members.0.partitions.warm_up: expected less than 1, but got 1"),
+        ("members.0.partitions.warm_up=0.0001", "warm_up = 0.0001 of 800 steps leaves 0 for the warm-up and 800"),
+        (
+            "members.0.partitions.by=gradients",
+            "partitions.by: expected 'gradient', 'lexicographic' or 'random'",
+        ),
+        ("members.0.partitions.group=3", "'members.0.partitions.group'; did you mean 'groups'?"),
         ('members.0.objectives=["eror"]', "did you mean 'error'?"),
         ("members.0.training_rule=unifrm", "did you mean 'uniform'?"),
         ("selector.aggregator=bord", "did you mean 'borda'?"),

@@ -68,6 +68,8 @@ def demands(plan: Plan) -> list[Demand]:
     config = plan.config
     found = []
     for supernet in plan.supernets:
+        if supernet.parts:  # it is made of others
+            continue
         training = supernet.training
         one = bundle(training.cpus_per_replica, training.gpus_per_replica)
         found.append(

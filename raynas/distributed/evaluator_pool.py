@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,7 +21,10 @@ from raynas.checkpoint import load_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, bundle
+from raynas.distributed.splits import Joined, read_joined
 from raynas.evaluation import SCORES, Evaluation
+from raynas.partition import reference_sample
+from raynas.partitioned_evaluator import common_scale
 from raynas.plan import build_supernet, load_space
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -31,6 +35,14 @@ PATIENCE_S = 20.0
 """So long places for all workers are waited for before fewer are asked for."""
 MOST_DEATHS = 3
 """A candidate that was alone at the death of so many workers is the reason for it, and has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which supernet, and whether for scores of candidates or for those of reference architectures."""
+
+    supernet: str
+    candidates: bool = True
 
 
 class EvaluatorWorker:
@@ -55,11 +67,21 @@ class EvaluatorWorker:
 
         costs: those known already; a cost that is measured, as latency, then is the same for every supernet.
         """
-        if supernet not in self.evaluators:
-            self.evaluators[supernet] = self._load(ray.get(weights[0]))
-        evaluator = self.evaluators[supernet]
+        evaluator = self._evaluator(supernet, weights)
         evaluator.costs.known.update(costs)
         return list(evaluator.evaluate(architectures))
+
+    def measure(
+        self, supernet: str, weights: Sequence[ray.ObjectRef], architectures: Sequence[Architecture]
+    ) -> list[Evaluation]:
+        """Loss and error of architectures that are no candidates: limits do not matter, nor do costs."""
+        evaluator = self._evaluator(supernet, weights)
+        return [evaluator.measure(one) for one in architectures]
+
+    def _evaluator(self, supernet: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator:
+        if supernet not in self.evaluators:
+            self.evaluators[supernet] = self._load(ray.get(weights[0]))
+        return self.evaluators[supernet]
 
     def _load(self, weights: Mapping[str, NDArray[Any]]) -> SupernetEvaluator:
         config, settings = self.config, self.config.evaluation
@@ -97,9 +119,10 @@ class EvaluatorPool:
         self.data = data
         self.run = run
         self.places = places
-        self.canonicalise = load_space(config.space).canonicalise
+        self.space = load_space(config.space)
         self.weights: dict[str, list[ray.ObjectRef]] = {}
-        self.scores: dict[tuple[str, Architecture], asyncio.Future[Evaluation]] = {}
+        self.joined: dict[str, Joined | None] = {}
+        self.scores: dict[tuple[Asked, Architecture], asyncio.Future[Evaluation]] = {}
         self.costs: dict[Architecture, tuple[float, ...]] = {}
         self.scored = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -109,24 +132,32 @@ class EvaluatorPool:
 
     async def evaluate(self, supernet: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
-        canonical = [self.canonicalise(architecture) for architecture in architectures]
-        missing = [one for one in dict.fromkeys(canonical) if (supernet, one) not in self.scores]
-        for one in missing:
-            self.scores[supernet, one] = asyncio.get_running_loop().create_future()
-        size = min(CHUNK, math.ceil(len(missing) / self.places.bundle_count)) or 1
-        for first in range(0, len(missing), size):
-            self._begin(self._score(supernet, missing[first : first + size]))
-        # shielded: an asker that dies takes nothing from the others who wait for the same network
-        found = await asyncio.gather(*(asyncio.shield(self.scores[supernet, one]) for one in canonical))
+        found = await self._ask(Asked(supernet), [self.space.canonicalise(one) for one in architectures])
         return [
             Evaluation(architecture, evaluation.objectives, evaluation.failure)
             for architecture, evaluation in zip(architectures, found, strict=True)
         ]
 
+    async def _ask(self, asked: Asked, canonical: Sequence[Architecture]) -> list[Evaluation]:
+        missing = [one for one in dict.fromkeys(canonical) if (asked, one) not in self.scores]
+        joined = self._joined(asked.supernet)
+        for one in missing:
+            self.scores[asked, one] = asyncio.get_running_loop().create_future()
+        if joined is None:
+            size = min(CHUNK, math.ceil(len(missing) / self.places.bundle_count)) or 1
+            for first in range(0, len(missing), size):
+                self._begin(self._score(asked, missing[first : first + size]))
+        else:
+            for index, partition in enumerate(joined.partitions):
+                if own := [one for one in missing if one in partition]:
+                    self._begin(self._score_partition(asked, joined, index, own))
+        # shielded: an asker that dies takes nothing from the others who wait for the same network
+        return await asyncio.gather(*(asyncio.shield(self.scores[asked, one]) for one in canonical))
+
     async def remember(self, supernet: str, evaluations: Iterable[Evaluation]) -> None:
         """Take up scores of an earlier attempt at this run, so that they are not computed again."""
         for evaluation in evaluations:
-            self._settle(supernet, self.canonicalise(evaluation.architecture), evaluation)
+            self._settle(Asked(supernet), self.space.canonicalise(evaluation.architecture), evaluation)
 
     async def counts(self) -> dict[str, int]:
         """How many networks were scored in this attempt, and how many scores are known."""
@@ -148,41 +179,73 @@ class EvaluatorPool:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _score(self, supernet: str, architectures: Sequence[Architecture], deaths: int = 0) -> None:
-        worker = await self.idle.get()
+    async def _score_partition(
+        self, asked: Asked, joined: Joined, index: int, architectures: Sequence[Architecture]
+    ) -> None:
+        """Let a partition's supernet score, and bring its scores to the scale of all partitions."""
+        part = joined.parts[index]
+        sample = reference_sample(self.space, joined.partitions[index], joined.settings, self.config.seed)
         try:
-            known = {one: self.costs[one] for one in architectures if one in self.costs}
-            evaluations = await worker.evaluate.remote(supernet, self._weights(supernet), architectures, known)
+            found, own, reference = await asyncio.gather(
+                self._ask(Asked(part), architectures),
+                self._ask(Asked(part, candidates=False), sample),
+                self._ask(Asked(joined.warm_up, candidates=False), sample),
+            )
+        except Exception as fault:
+            self._give_up(asked, architectures, fault)
+            return
+        scale = common_scale(joined.settings.comparable, own, reference)
+        for one, evaluation in zip(architectures, found, strict=True):
+            self._settle(asked, one, scale(evaluation))
+
+    async def _score(self, asked: Asked, architectures: Sequence[Architecture], deaths: int = 0) -> None:
+        worker = await self.idle.get()
+        supernet = asked.supernet
+        try:
+            if asked.candidates:
+                known = {one: self.costs[one] for one in architectures if one in self.costs}
+                evaluations = await worker.evaluate.remote(supernet, self._weights(supernet), architectures, known)
+            else:
+                evaluations = await worker.measure.remote(supernet, self._weights(supernet), architectures)
         except DEATHS as fault:
             death = str(fault).splitlines()[0]
             ray.kill(worker)  # one that only could not be reached would keep its place
             worker = self._hire()
         except Exception as fault:
-            for one in architectures:  # the askers are told; the next to ask tries again
-                self.scores.pop((supernet, one)).set_exception(fault)
+            self._give_up(asked, architectures, fault)
             return
         else:
             self.scored += len(evaluations)
             for one, evaluation in zip(architectures, evaluations, strict=True):
-                self._settle(supernet, one, evaluation)
+                self._settle(asked, one, evaluation)
             return
         finally:
             self.idle.put_nowait(worker)
         if len(architectures) > 1:  # one of them may be the reason: find out which
             for one in architectures:
-                self._begin(self._score(supernet, [one]))
+                self._begin(self._score(asked, [one]))
         elif deaths + 1 < MOST_DEATHS:
-            self._begin(self._score(supernet, architectures, deaths + 1))
+            self._begin(self._score(asked, architectures, deaths + 1))
         else:
             reason = f"killed its evaluator {MOST_DEATHS} times: {death}"
-            self._settle(supernet, architectures[0], Evaluation(architectures[0], (), reason))
+            self._settle(asked, architectures[0], Evaluation(architectures[0], (), reason))
 
-    def _settle(self, supernet: str, architecture: Architecture, evaluation: Evaluation) -> None:
-        future = self.scores.setdefault((supernet, architecture), asyncio.get_running_loop().create_future())
+    def _settle(self, asked: Asked, architecture: Architecture, evaluation: Evaluation) -> None:
+        future = self.scores.setdefault((asked, architecture), asyncio.get_running_loop().create_future())
         if not future.done():
             future.set_result(evaluation)
-        if evaluation.objectives:
+        if asked.candidates and evaluation.objectives:
             self.costs.setdefault(architecture, evaluation.objectives[len(SCORES) :])
+
+    def _give_up(self, asked: Asked, architectures: Sequence[Architecture], fault: Exception) -> None:
+        """Tell the askers; the next to ask tries again."""
+        for one in architectures:
+            self.scores.pop((asked, one)).set_exception(fault)
+
+    def _joined(self, supernet: str) -> Joined | None:
+        if supernet not in self.joined:
+            self.joined[supernet] = read_joined(self.run, supernet)
+        return self.joined[supernet]
 
     def _weights(self, supernet: str) -> list[ray.ObjectRef]:
         """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one."""

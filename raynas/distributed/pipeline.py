@@ -84,7 +84,7 @@ def start(config: Config, folder: Folder, address: str | None, progress: Progres
 
 def train(run: Run) -> None:
     """Train every supernet of the plan on shards; writes `supernets/<id>/`."""
-    steps = {one.label: float(one.training.steps) for one in run.plan.supernets}
+    steps = {one.label: float(one.end - one.begin) for one in run.plan.supernets if not one.parts}
     with run.stage("supernets", steps, "steps"):
         train_supernets(run.plan, run.arrays, run.folder, run.report)
 

@@ -113,9 +113,7 @@ class Selector:
 
     def _trained(self) -> list[Any]:
         return [
-            one
-            for one in self.plan.supernets
-            if self.run.read_json(f"supernets/{one.id}/state.json")["failure"] is None
+            one for one in self.plan.rankers if self.run.read_json(f"supernets/{one.id}/state.json")["failure"] is None
         ]
 
     def _take(self, member: str, position: int, evaluations: Sequence[Evaluation]) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +17,11 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raynas import device as devices
-from raynas.checkpoint import load_state, save_state, save_weights, weights_file
+from raynas.checkpoint import load_state, load_weights, save_state, save_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
+from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space
 from raynas.replica_group import ReplicaGroup
 from raynas.storage import Folder
@@ -36,11 +38,12 @@ MOST_DEATHS = 5
 class Replica:
     """One data-parallel worker of a shard; a plain class, made remote by `train_supernet`."""
 
-    def __init__(self, plan: SupernetPlan, config: Config, arrays: Mapping[str, Any], folder: Folder) -> None:
+    def __init__(self, plan: SupernetPlan, config: Config, arrays: Mapping[str, Any], run: Folder) -> None:
         self.plan = plan
         self.config = config
         self.arrays = arrays
-        self.folder = folder
+        self.run = run
+        self.folder = run / f"supernets/{plan.id}"
 
     def address(self) -> tuple[str, int]:
         """Where the group's store may listen: this node's address and a free port."""
@@ -53,15 +56,25 @@ class Replica:
         training = self.plan.training
         device = devices.prepare(training.cpus_per_replica, training.gpus_per_replica)
         dataset = Dataset.from_numpy(self.arrays)
+        supernet = build_supernet(self.config, dataset, seed=self.plan.seed)
+        space, partition = load_space(self.config.space), None
+        if self.plan.split is not None and self.plan.part is not None:
+            partition = read_split(self.run, self.plan.split)[self.plan.part]
+            space = partition.restrict(space)
+            warm_up = f"supernets/{self.plan.split.warm_up}/weights.safetensors"
+            supernet.load_state_dict(load_weights(self.run, warm_up))
         self.trainer = Trainer(
-            supernet=build_supernet(self.config, dataset, seed=self.plan.seed),
-            rule=build_rule(self.plan, load_space(self.config.space)),
+            supernet=supernet,
+            rule=build_rule(self.plan, space),
             split=split(dataset, self.config.data.validation_fraction, self.config.seed),
             training=training,
             data=self.config.data,
             seed=self.plan.seed,
             device=device,
             group=ReplicaGroup.join(rank=rank, world=world, address=address, port=port, device=device),
+            partition=partition,
+            begin=self.plan.begin,
+            end=self.plan.end,
         )
         if self.folder.exists(CHECKPOINT):
             self.trainer.load_state_dict(load_state(self.folder, CHECKPOINT))
@@ -70,7 +83,7 @@ class Replica:
 
     def advance(self) -> dict[str, float] | None:
         """Train up to the next point of the curve; None when there is nothing left to train."""
-        if self.trainer.step >= self.plan.training.steps:
+        if self.trainer.done:
             return None
         point = self.trainer.advance()
         if self.trainer.group.rank == 0 and self.trainer.step in self.trainer.snapshot_steps:  # before a checkpoint
@@ -91,59 +104,98 @@ class Replica:
         return {
             "probabilities": [p.tolist() for p in self.trainer.rule.probabilities()],
             "snapshots": self.trainer.snapshot_steps,
-            "images_per_s": self.plan.training.steps * self.plan.training.batch_size / seconds,
+            "images_per_s": (self.plan.end - self.plan.begin) * self.plan.training.batch_size / seconds,
         }
 
 
 def train_supernets(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress) -> None:
-    """Train every supernet of a plan that the folder does not hold yet, as many at a time as there is room for."""
-    missing = [supernet for supernet in plan.supernets if not run.exists(f"supernets/{supernet.id}/state.json")]
+    """Train every supernet of a plan that the folder does not hold yet, as many at a time as there is room for.
+
+    Those that are made of others wait for them: partitions for the split that follows their joint warm-up.
+    """
     data = ray.put(arrays)
 
     async def train() -> None:
-        await asyncio.gather(*(train_supernet(one, plan.config, data, run, report) for one in missing))
+        tasks: dict[str, asyncio.Task[None]] = {}
+
+        def make(file: str, work: Callable[[], Awaitable[None]], *needs: str) -> None:
+            if file not in tasks and not run.exists(file):
+                tasks[file] = asyncio.create_task(_after([tasks[one] for one in needs if one in tasks], work))
+
+        for one in plan.supernets:  # each stands behind those that it needs
+            own = partial(train_supernet, one, plan.config, data, run, report)
+            if one.split is None:
+                make(state_file(one.id), own)
+            elif one.part is not None:
+                deciding = partial(decide_split, one, plan.config, data, run)
+                make(one.split.file, deciding, state_file(one.split.warm_up))
+                make(state_file(one.id), own, one.split.file)
+            else:
+                make(state_file(one.id), partial(_join, one, plan, run), *map(state_file, one.parts))
+        await asyncio.gather(*tasks.values())
 
     asyncio.run(train())
 
 
-async def train_supernet(
-    plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, report: Progress
-) -> None:
-    """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed."""
-    folder = run / f"supernets/{plan.id}"
-    one = bundle(plan.training.cpus_per_replica, plan.training.gpus_per_replica)
-    group = placement_group([one] * plan.training.replicas, strategy="PACK")
-    state: dict[str, Any] = {
+async def _after(needs: Sequence[asyncio.Task[None]], work: Callable[[], Awaitable[None]]) -> None:
+    await asyncio.gather(*needs)
+    await work()
+
+
+async def _join(one: SupernetPlan, plan: Plan, run: Folder) -> None:
+    join_parts(one, plan, run, _untrained(one))
+
+
+def _untrained(plan: SupernetPlan) -> dict[str, Any]:
+    """What state.json says of a supernet whose training has not begun."""
+    return {
         "id": plan.id,
         "label": plan.label,
         "rule": plan.rule,
         "seed": plan.seed,
-        "steps": plan.training.steps,
+        "steps": plan.end - plan.begin,
         "settings": {**plan.training.model_dump(), **plan.rule_settings},
         "failure": None,
         "probabilities": None,
         "snapshots": [],
         "images_per_s": None,
     }
+
+
+async def train_supernet(
+    plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, report: Progress
+) -> None:
+    """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed."""
+    state = _untrained(plan)
+    if plan.split is not None:
+        warm_up = run.read_json(state_file(plan.split.warm_up))
+        if warm_up["failure"] is not None:
+            run.write_json(
+                state_file(plan.id), state | {"failure": f"goes on from {warm_up['label']}, which {warm_up['failure']}"}
+            )
+            return
+    one = bundle(plan.training.cpus_per_replica, plan.training.gpus_per_replica)
+    group = placement_group([one] * plan.training.replicas, strategy="PACK")
     try:
         await group.ready()
-        state |= await _train(plan, config, data, folder, group, report)
+        state |= await _train(plan, config, data, run, group, report)
     except (ray.exceptions.RayTaskError, DivergenceError) as fault:
         if not isinstance(reason := cause(fault), DivergenceError):
             raise
         state["failure"] = f"diverged: {reason}; lower the learning rate of this supernet's training"
     finally:
         remove_placement_group(group)
-    folder.write_json("state.json", state)
+    run.write_json(state_file(plan.id), state)
 
 
 async def _train(
-    plan: SupernetPlan, config: Config, data: ray.ObjectRef, folder: Folder, group: PlacementGroup, report: Progress
+    plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, group: PlacementGroup, report: Progress
 ) -> dict[str, Any]:
     """Train to the end through any number of deaths, each answered by a new group from the newest checkpoint."""
+    folder = run / f"supernets/{plan.id}"
     deaths, furthest = 0, -1
     while True:
-        replicas = _start(plan, config, data, folder, group)
+        replicas = _start(plan, config, data, run, group)
         try:
             return await _run(plan, replicas, report)
         except (*DEATHS, ray.exceptions.RayTaskError) as fault:
@@ -161,26 +213,26 @@ async def _train(
                 ray.kill(replica)
 
 
-def _start(plan: SupernetPlan, config: Config, data: ray.ObjectRef, folder: Folder, group: PlacementGroup) -> list[Any]:
+def _start(plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, group: PlacementGroup) -> list[Any]:
     actor = ray.remote(Replica).options(
         num_cpus=plan.training.cpus_per_replica,
         num_gpus=plan.training.gpus_per_replica,
         scheduling_strategy=PlacementGroupSchedulingStrategy(group),
     )
-    return [actor.remote(plan, config, data, folder) for _ in range(plan.training.replicas)]
+    return [actor.remote(plan, config, data, run) for _ in range(plan.training.replicas)]
 
 
 async def _run(plan: SupernetPlan, replicas: list[Any], report: Progress) -> dict[str, Any]:
     address, port = await replicas[0].address.remote()
     joins = [one.join.remote(rank, len(replicas), address, port) for rank, one in enumerate(replicas)]
     for step in await asyncio.gather(*joins):
-        report(plan.label, step, {})
+        report(plan.label, step - plan.begin, {})
     queue = deque([[one.advance.remote() for one in replicas] for _ in range(IN_FLIGHT)])
     while True:
         point, *_ = await asyncio.gather(*queue.popleft())  # raises the first failure of any replica
         if point is None:
             return await replicas[0].publish.remote()  # type: ignore[no-any-return]
-        report(plan.label, point["step"], {"loss": point["loss"], "images/s": point["images_per_s"]})
+        report(plan.label, point["step"] - plan.begin, {"loss": point["loss"], "images/s": point["images_per_s"]})
         queue.append([one.advance.remote() for one in replicas])
 
 
