@@ -112,6 +112,11 @@ class EvaluationSettings(Settings):
     fine_tune_steps: int = Field(0, ge=0, description="SGD steps that each candidate's own copy takes before it scores")
     fine_tune_learning_rate: float = Field(0.01, gt=0)
     fine_tune_batch_size: int = Field(64, ge=2, description="training images a step")
+    head: Literal["shared", "fitted"] = "shared"
+    head_images: int = Field(
+        2000, ge=2, description="training images that each candidate's own classifier is fitted to"
+    )
+    head_l2: float = Field(1e-3, gt=0, description="of the fitted classifier, on standardised features")
     score: Literal["loss", "error"] = "loss"
     costs: tuple[str, ...] = ("parameters", "macs")
     workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from raynas.architecture import Architecture
 from raynas.calibration import normalise
+from raynas.errors import UserError
 
 Choices: TypeAlias = Sequence[int | Tensor]
 """What a forward pass takes per block: a choice's index; relaxed weights over its choices, shape (choices,); or, where
@@ -189,6 +190,20 @@ class Supernet(nn.Module):
         """
         del progress, rng
         return [(1.0, self(images_NCHW, architecture))]
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The layer that turns an image's features into its logits: the last nn.Linear, unless a space says otherwise.
+
+        Raises UserError if there is none.
+        """
+        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        if not layers:
+            raise UserError(
+                f"expected an nn.Linear as the classifier of {type(self).__name__}, but it has none; "
+                'give it a property `classifier`, or set evaluation.head = "shared".'
+            )
+        return layers[-1]
 
     def choices(self) -> list[Choice]:
         """All Choice modules, in the network's own order."""

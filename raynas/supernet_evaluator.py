@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
@@ -24,6 +24,7 @@ from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.evaluation import SCORES, Evaluation
 from raynas.fine_tuning import fine_tuned
+from raynas.fitted_head import fit_head, inputs_of
 from raynas.members import load_member
 from raynas.supernet import Supernet
 
@@ -64,7 +65,7 @@ class SupernetEvaluator:
 
     A score is a pure function of (weights, canonical architecture, images, seed): the images and their batches are
     drawn once from the seed, and isomorphic architectures are scored as their one canonical form. What a candidate
-    gets of its own (fine-tuned weights, BatchNorm statistics) lives as long as its scoring.
+    gets of its own (fine-tuned weights, BatchNorm statistics, classifier) lives as long as its scoring.
     """
 
     def __init__(
@@ -96,6 +97,13 @@ class SupernetEvaluator:
             train.augmented(step, settings.fine_tune_batch_size, seed, "fine_tuning")
             for step in range(settings.fine_tune_steps)
         ]
+        self.classes = split.dataset.classes
+        self.classifier: nn.Module | None = None
+        if settings.head == "fitted":
+            self.classifier = self.supernet.classifier
+            rng = seeds.generator(seed, "head")
+            rows_of = _batches(len(train), settings.head_images, settings.batch_size, rng)
+            self.head_batches = [train.plain(rows) for rows in rows_of]
         self.calibration: list[Tensor] = []
         if settings.batch_norm == "recalibrated":
             rng = seeds.generator(seed, "calibration")
@@ -137,7 +145,7 @@ class SupernetEvaluator:
                 for images_NCHW in self.calibration:
                     path(images_NCHW)
             with statistics.used() if self.calibration else contextlib.nullcontext():
-                logits = [path(images_NCHW).float() for images_NCHW, _ in self.batches]
+                logits = self._logits(path)
         loss = torch.zeros((), dtype=torch.float64)
         wrong, images = 0, 0
         for logits_NK, (_, labels_N) in zip(logits, self.batches, strict=True):
@@ -152,6 +160,23 @@ class SupernetEvaluator:
             return lambda images_NCHW: self.supernet(images_NCHW, architecture)
         weights = fine_tuned(self.supernet, architecture, self.fine_tuning, self.settings.fine_tune_learning_rate)
         return lambda images_NCHW: functional_call(self.supernet, weights, (images_NCHW, architecture))
+
+    def _logits(self, path: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """The path's logits (N, K) of each validation batch, by the shared classifier or by one fitted to the path."""
+        if self.classifier is None:
+            return [path(images_NCHW).float() for images_NCHW, _ in self.batches]
+        with inputs_of(self.classifier) as features:
+            for images_NCHW, _ in (*self.head_batches, *self.batches):
+                path(images_NCHW)
+        if len(features) != len(self.head_batches) + len(self.batches):
+            raise ValueError(
+                f"expected {type(self.supernet).__name__}.classifier to be called once a pass, but it was called "
+                f"{len(features)} times in {len(self.head_batches) + len(self.batches)}; define that property."
+            )
+        labels_N = torch.cat([labels_N for _, labels_N in self.head_batches])
+        fitted = torch.cat(features[: len(self.head_batches)])
+        head = fit_head(fitted, labels_N, self.classes, self.settings.head_l2)
+        return [head(features_NF) for features_NF in features[len(self.head_batches) :]]
 
 
 def _failed(architecture: Architecture, fault: Exception) -> Evaluation:

@@ -26,11 +26,12 @@ from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import small_config
 
-MODES = pytest.mark.parametrize("mode", ["batch", "recalibrated", "fine-tuned"])
+MODES = pytest.mark.parametrize("mode", ["batch", "recalibrated", "fine-tuned", "fitted"])
 CHANGES: dict[str, dict[str, Any]] = {
     "batch": {"batch_norm": "batch"},
     "recalibrated": {"batch_norm": "recalibrated"},
     "fine-tuned": {"batch_norm": "recalibrated", "fine_tune_steps": 2, "fine_tune_batch_size": 16},
+    "fitted": {"batch_norm": "recalibrated", "head": "fitted", "head_images": 200},
 }
 ARCHITECTURES = RandomSearch(SPACE, seed=0).ask(8)
 
@@ -178,6 +179,22 @@ def test_a_fine_tuned_score_is_that_of_a_supernet_with_the_weights_of_the_fine_t
         found = evaluator.evaluate_one(architecture)
         assert found.objectives == pytest.approx(expected.objectives, rel=1e-6)
         assert found != make("batch").evaluate_one(architecture)
+
+
+def test_a_fitted_score_does_not_depend_on_the_shared_classifier(make: Make, supernet: Supernet, digits: Split) -> None:
+    other = build_supernet(small_config(), digits.dataset, seed=0)
+    other.load_state_dict(supernet.state_dict())
+    with torch.no_grad():
+        for parameter in other.classifier.parameters():
+            parameter.mul_(-3).add_(1)
+    assert score_all(make("fitted", network=other), ARCHITECTURES) == score_all(make("fitted"), ARCHITECTURES)
+    assert score_all(make("batch", network=other), ARCHITECTURES) != score_all(make("batch"), ARCHITECTURES)
+
+
+def test_a_fitted_classifier_beats_the_shared_one_of_a_barely_trained_supernet(make: Make) -> None:
+    shared, fitted = (score_all(make(mode), ARCHITECTURES) for mode in ("recalibrated", "fitted"))
+    losses = [[found[one].objectives[0] for one in ARCHITECTURES] for found in (shared, fitted)]
+    assert sum(losses[1]) < 0.9 * sum(losses[0]), losses
 
 
 def test_fine_tuning_sees_no_validation_images(make: Make, digits: Split) -> None:
