@@ -6,8 +6,7 @@ minimum of a convex function, so that it depends on the features alone and not o
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,13 +35,8 @@ class Head:
 def fit_head(features_NF: Tensor, labels_N: Tensor, classes: int, l2: float) -> Head:
     """The minimum of mean cross-entropy + l2 / 2 * |weight|^2 over these images, their features standardised.
 
-    Features that are no numbers give logits that are none. Raises ValueError for features that are no vectors.
+    Features that are no numbers give logits that are none.
     """
-    if features_NF.ndim != 2:
-        raise ValueError(
-            f"expected features (images, features) before the classifier, but got shape {tuple(features_NF.shape)}; "
-            'set evaluation.head = "shared".'
-        )
     features_NF = features_NF.double()
     mean_F, scale_F = features_NF.mean(0), features_NF.std(0, correction=0)
     scale_F = torch.where(scale_F > 1e-6, scale_F, 1.0)  # a dead feature stays 0
@@ -66,12 +60,21 @@ def fit_head(features_NF: Tensor, labels_N: Tensor, classes: int, l2: float) -> 
     return Head(mean_F, scale_F, fitted_KF1[:, :-1], fitted_KF1[:, -1])
 
 
-@contextlib.contextmanager
-def inputs_of(classifier: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside, the list receives what the classifier is called with: the features (N, F) of each batch of images."""
+def features(path: Callable[[Tensor], Tensor], images_NCHW: Tensor, classifiers: Sequence[nn.Module]) -> Tensor:
+    """What the path's classifiers are called with, side by side: images (N, C, H, W) -> (N, F).
+
+    Raises ValueError if none of them is called, or not with a vector for each image.
+    """
     seen: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    handles = [layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for layer in classifiers]
     try:
-        yield seen
+        path(images_NCHW)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    if not seen or any(inputs.shape[:-1] != images_NCHW.shape[:1] for inputs in seen):
+        raise ValueError(
+            "expected the network's `classifiers` to be called with features (images, features), but got shapes "
+            f'{[tuple(inputs.shape) for inputs in seen]}; define that property, or set evaluation.head = "shared".'
+        )
+    return torch.cat(seen, 1)

@@ -192,8 +192,8 @@ class Supernet(nn.Module):
         return [(1.0, self(images_NCHW, architecture))]
 
     @property
-    def classifier(self) -> nn.Module:
-        """The layer that turns an image's features into its logits: the last nn.Linear, unless a space says otherwise.
+    def classifiers(self) -> list[nn.Module]:
+        """The layers whose sum is the logits, of which a path calls one or more: the last nn.Linear by default.
 
         Raises UserError if there is none.
         """
@@ -201,9 +201,9 @@ class Supernet(nn.Module):
         if not layers:
             raise UserError(
                 f"expected an nn.Linear as the classifier of {type(self).__name__}, but it has none; "
-                'give it a property `classifier`, or set evaluation.head = "shared".'
+                'give it a property `classifiers`, or set evaluation.head = "shared".'
             )
-        return layers[-1]
+        return [layers[-1]]
 
     def choices(self) -> list[Choice]:
         """All Choice modules, in the network's own order."""

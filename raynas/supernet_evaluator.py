@@ -24,7 +24,7 @@ from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.evaluation import SCORES, Evaluation
 from raynas.fine_tuning import fine_tuned
-from raynas.fitted_head import fit_head, inputs_of
+from raynas.fitted_head import features, fit_head
 from raynas.members import load_member
 from raynas.supernet import Supernet
 
@@ -98,9 +98,9 @@ class SupernetEvaluator:
             for step in range(settings.fine_tune_steps)
         ]
         self.classes = split.dataset.classes
-        self.classifier: nn.Module | None = None
+        self.classifiers: list[nn.Module] = []
         if settings.head == "fitted":
-            self.classifier = self.supernet.classifier
+            self.classifiers = self.supernet.classifiers
             rng = seeds.generator(seed, "head")
             rows_of = _batches(len(train), settings.head_images, settings.batch_size, rng)
             self.head_batches = [train.plain(rows) for rows in rows_of]
@@ -163,20 +163,12 @@ class SupernetEvaluator:
 
     def _logits(self, path: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """The path's logits (N, K) of each validation batch, by the shared classifier or by one fitted to the path."""
-        if self.classifier is None:
+        if not self.classifiers:
             return [path(images_NCHW).float() for images_NCHW, _ in self.batches]
-        with inputs_of(self.classifier) as features:
-            for images_NCHW, _ in (*self.head_batches, *self.batches):
-                path(images_NCHW)
-        if len(features) != len(self.head_batches) + len(self.batches):
-            raise ValueError(
-                f"expected {type(self.supernet).__name__}.classifier to be called once a pass, but it was called "
-                f"{len(features)} times in {len(self.head_batches) + len(self.batches)}; define that property."
-            )
+        known_NF = torch.cat([features(path, images_NCHW, self.classifiers) for images_NCHW, _ in self.head_batches])
         labels_N = torch.cat([labels_N for _, labels_N in self.head_batches])
-        fitted = torch.cat(features[: len(self.head_batches)])
-        head = fit_head(fitted, labels_N, self.classes, self.settings.head_l2)
-        return [head(features_NF) for features_NF in features[len(self.head_batches) :]]
+        head = fit_head(known_NF, labels_N, self.classes, self.settings.head_l2)
+        return [head(features(path, images_NCHW, self.classifiers)) for images_NCHW, _ in self.batches]
 
 
 def _failed(architecture: Architecture, fault: Exception) -> Evaluation:

@@ -7,11 +7,13 @@ import pickle
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +23,7 @@ from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
+from raynas.fitted_head import features
 from raynas.seeds import generator
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
@@ -98,6 +101,17 @@ def check_recalibrated_path_is_its_recalibrated_subnet(space: SearchSpace, build
         with torch.no_grad(), statistics.used():
             shared_NK = network(batches[0], architecture)
         torch.testing.assert_close(shared_NK, subnet.eval()(batches[0]), msg=encode(architecture))
+
+
+def check_classifiers_alone_make_the_logits(space: SearchSpace, build: BuildSupernet) -> None:
+    """A path calls some of the `classifiers`, with a vector for each image, and without them there are no logits."""
+    network, images_NCHW = _small(build).eval(), _images()
+    own = {parameter for layer in network.classifiers for parameter in layer.parameters()}
+    zeros = {name: torch.zeros_like(value) for name, value in network.named_parameters() if value in own}
+    for architecture in _architectures(space, 2):
+        features_NF = features(partial(network, architecture=architecture), images_NCHW, network.classifiers)
+        assert features_NF.ndim == 2 and features_NF.shape[1] > 0
+        assert not functional_call(network, zeros, (images_NCHW, architecture)).any(), encode(architecture)
 
 
 def check_subnet_owns_its_weights(space: SearchSpace, build: BuildSupernet) -> None:
@@ -235,6 +249,7 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace, BuildSupernet], None], ...] = (
     check_initial_weights_depend_on_the_seed_alone,
     check_subnet_is_its_path,
     check_recalibrated_path_is_its_recalibrated_subnet,
+    check_classifiers_alone_make_the_logits,
     check_subnet_owns_its_weights,
     check_one_hot_weights_are_the_path,
     check_gradients_stay_on_the_path,

@@ -77,6 +77,11 @@ class NatsSize(Supernet):
         self.norm = ElasticBatchNorm(last)
         self.head = ElasticLinear(last, classes)
 
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """The elastic layer, which is called in place of the nn.Linear inside it."""
+        return [self.head]
+
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         features_NCHW = self.stem(images_NCHW, architecture)

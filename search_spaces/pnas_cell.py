@@ -241,6 +241,11 @@ class PnasNetwork(Supernet):
             older, newer, before = newer, (layout, filters), stride
         self.head = Head(layout, filters, classes)
 
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """One for each block of the last cell."""
+        return [module for module in self.head.modules() if isinstance(module, nn.Linear)]
+
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         older = newer = [self.stem(images_NCHW)]

@@ -168,6 +168,11 @@ class VitElastic(Supernet):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """The elastic layer, which is called in place of the nn.Linear inside it."""
+        return [self.head]
+
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         down, right = (-side % self.patch for side in images_NCHW.shape[2:])

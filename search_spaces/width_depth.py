@@ -236,6 +236,11 @@ class WidthDepth(Supernet):
             self.heads.append(Sometimes(head, number, [cell + 1 == count for count in grid.counts]))
             inputs = width
 
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """One behind each cell that may be the last."""
+        return [module for module in self.heads.modules() if isinstance(module, ElasticLinear)]
+
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         features_NCHW, logits = images_NCHW, []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.errors import UserError
-from raynas.fitted_head import fit_head, inputs_of
+from raynas.fitted_head import features, fit_head
 from raynas.supernet import Choices, Supernet
 
 L2 = 1e-2
@@ -42,19 +42,28 @@ def test_a_class_without_images_has_a_logit_too() -> None:
     assert logits.shape == (120, 5) and logits.isfinite().all() and (logits.argmax(1) < 3).all()
 
 
-def test_what_are_no_vectors_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"expected features .* evaluation.head") as refusal:
-        fit_head(torch.zeros(4, 2, 3), torch.zeros(4, dtype=torch.long), 3, L2)
-    assert "\n" not in str(refusal.value)
+def test_features_are_what_classifiers_are_called_with_side_by_side() -> None:
+    layers = [nn.Linear(2, 3), nn.Linear(5, 3), nn.Linear(2, 3)]
+    images_N2 = torch.randn(4, 2)
+    found = features(lambda images: layers[0](images) + layers[1](images.repeat(1, 3)[:, :5]), images_N2, layers)
+    assert torch.equal(found, torch.cat([images_N2, images_N2.repeat(1, 3)[:, :5]], 1))
 
 
-def test_features_are_heard_inside_the_block_alone() -> None:
+@pytest.mark.parametrize("shape", [(4, 7, 2), (28, 2)])
+def test_what_are_no_vectors_of_the_images_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
     layer = nn.Linear(2, 3)
-    with pytest.raises(KeyboardInterrupt), inputs_of(layer) as seen:
-        layer(torch.ones(4, 2))
-        raise KeyboardInterrupt
-    layer(torch.zeros(4, 2))
-    assert len(seen) == 1 and torch.equal(seen[0], torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"called with features .* evaluation.head") as refusal:
+        features(lambda _: layer(torch.zeros(shape)), torch.zeros(4, 2, 3, 3), [layer])
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match=r"got shapes \[\]"):
+        features(lambda images: images, torch.zeros(4, 2, 3, 3), [layer])
+
+
+def test_nobody_listens_after_a_fault() -> None:
+    layer = nn.Linear(2, 3)
+    with pytest.raises(RuntimeError, match="shapes"):
+        features(layer, torch.ones(4, 3), [layer])
+    assert not layer._forward_pre_hooks
 
 
 def test_a_network_without_a_classifier_is_refused_in_one_line() -> None:
@@ -64,4 +73,4 @@ def test_a_network_without_a_classifier_is_refused_in_one_line() -> None:
             return images_NCHW.mean((2, 3))
 
     with pytest.raises(UserError, match="classifier of Bare, but it has none"):
-        Bare().classifier  # noqa: B018
+        Bare().classifiers  # noqa: B018

@@ -185,7 +185,7 @@ def test_a_fitted_score_does_not_depend_on_the_shared_classifier(make: Make, sup
     other = build_supernet(small_config(), digits.dataset, seed=0)
     other.load_state_dict(supernet.state_dict())
     with torch.no_grad():
-        for parameter in other.classifier.parameters():
+        for parameter in other.classifiers[0].parameters():
             parameter.mul_(-3).add_(1)
     assert score_all(make("fitted", network=other), ARCHITECTURES) == score_all(make("fitted"), ARCHITECTURES)
     assert score_all(make("batch", network=other), ARCHITECTURES) != score_all(make("batch"), ARCHITECTURES)
