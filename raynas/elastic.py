@@ -103,6 +103,8 @@ class ElasticConv2d(PathModule):
     depthwise: one filter per channel; `inputs` and `outputs` are then the same. norm: whether it is normalised.
     """
 
+    per_image = True
+
     def __init__(
         self,
         inputs: Channels | int,
@@ -175,6 +177,8 @@ class ElasticConv2d(PathModule):
 class ElasticLinear(PathModule):
     """A linear layer of elastic input and output features, which are the last dimension."""
 
+    per_image = True
+
     def __init__(self, inputs: Channels | int, outputs: Channels | int, bias: bool = True) -> None:
         super().__init__()
         self.inputs, self.outputs = as_channels(inputs), as_channels(outputs)
@@ -217,6 +221,8 @@ class ElasticBatchNorm(PathModule):
     With widths of each image, a channel's statistics count only the images that have it, and it stays zero in others.
     """
 
+    per_image = True
+
     def __init__(self, channels: Channels | int) -> None:
         super().__init__()
         self.channels = as_channels(channels)
@@ -250,6 +256,8 @@ class ElasticBatchNorm(PathModule):
 
 class ElasticLayerNorm(PathModule):
     """Layer normalisation of elastic features (the last dimension), with scale and shift; over those in use alone."""
+
+    per_image = True
 
     def __init__(self, features: Channels | int, eps: float = 1e-6) -> None:
         super().__init__()

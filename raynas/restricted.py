@@ -17,7 +17,7 @@ class Restricted(Supernet):
         super().__init__()
         self.network = network
         self.partition = partition
-        self.sizes = {choice.block: len(choice.options) for choice in network.choices()}
+        self.sizes = network.blocks()
 
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """One path, or a relaxed mixture, of the partition: (N, C, H, W) -> logits (N, K)."""
@@ -47,13 +47,14 @@ class Restricted(Supernet):
         """What the path uses of the network's sliced parameters."""
         return self.network.prefixes(self.partition.outer(architecture))
 
-    def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
+    def cut(self, architecture: Architecture, *, stand_alone: bool = True) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
         """The path cut out of the network."""
-        return self.network.subnet(self.partition.outer(architecture), stand_alone=stand_alone)
+        return self.network.cut(self.partition.outer(architecture), stand_alone=stand_alone)
 
     def _outer(self, block: int, choice: int | Tensor) -> int | Tensor:
         allowed = self.partition.choices[block]
         if not isinstance(choice, Tensor):
             return allowed[choice]
         places = torch.tensor(allowed, device=choice.device)
-        return choice.new_zeros(self.sizes[block]).index_copy(0, places, choice)  # the others have no weight
+        without = choice.new_zeros(*choice.shape[:-1], self.sizes[block])  # the others have no weight
+        return without.index_copy(-1, places, choice)

@@ -80,7 +80,12 @@ class BatchNorm(nn.Module):
 
 
 class PathModule(nn.Module):
-    """A layer that depends on the path: called with (inputs, architecture), and cut for a subnet."""
+    """A layer that depends on the path: called with (inputs, architecture), and cut for a subnet.
+
+    per_image: whether it takes weights of each image, shape (N, choices), for the blocks that it follows.
+    """
+
+    per_image = False
 
     def blocks(self) -> dict[int, int]:
         """The choice blocks that it follows itself, and how many choices each has."""
@@ -218,6 +223,12 @@ class Supernet(nn.Module):
         return dict(
             sorted({block: size for one in self.path_modules() for block, size in one.blocks().items()}.items())
         )
+
+    def per_image_blocks(self) -> set[int]:
+        """The blocks for which each image may have a choice of its own in one pass: only elastic layers follow them."""
+        modules = self.path_modules()
+        shared = {block for module in modules if not module.per_image for block in module.blocks()}
+        return {block for module in modules for block in module.blocks()} - shared
 
     def outermost(self) -> list[PathModule]:
         """The modules that depend on the path and lie in no other one that does, in the network's own order."""

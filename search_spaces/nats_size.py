@@ -115,6 +115,8 @@ class Cell(nn.Module):
 class Skip(PathModule):
     """The benchmark's skip connection: an identity where the widths are equal, a 1x1 convolution where they differ."""
 
+    per_image = True
+
     def __init__(self, inputs: Width, outputs: Width) -> None:
         super().__init__()
         assert inputs.sizes == outputs.sizes

@@ -37,9 +37,15 @@ def small_config(**changes: Any) -> Config:
     return check(values)
 
 
+def config_for(rule: str, **changes: Any) -> Config:
+    """A small run on a space that the rule can train: one with elastic layers where it needs them."""
+    elastic = {"space": {"name": "nats_size", "settings": {"width_multiple": 0.25}}}
+    return small_config(**{**(elastic if rule == "ordered_dropout" else {}), **changes})
+
+
 def rule_plan(rule: str, config: Config | None = None, **rule_settings: Any) -> tuple[Plan, SupernetPlan]:
     """A plan with one supernet, trained by `rule`."""
-    base = config or small_config()
+    base = config or config_for(rule)
     member = {"method": "random_search", "training_rule": rule, "rule_settings": rule_settings}
     plan = make_plan(check({**base.model_dump(exclude_unset=True), "members": [member]}))
     return plan, plan.supernets[0]
