@@ -36,7 +36,7 @@ from tests.helpers import small_config
 
 ASKED = RandomSearch(SPACE, seed=3).ask(12)
 SETTINGS: dict[str, Any] = {
-    "training": {"steps": 6, "batch_size": 32, "checkpoint_every_s": 0.0, "snapshots": 1},
+    "training": {"steps": 8, "batch_size": 32, "checkpoint_every_s": 0.0, "snapshots": 1},
     "members": [
         {
             "method": "few_shot",
@@ -142,7 +142,7 @@ def test_each_partition_trains_what_a_bare_trainer_trains_from_the_weights_of_th
     state = run.read_json(f"supernets/{whole.id}/state.json")
     assert state["failure"] is None and state["label"] == "uniform_few_shot"
     assert all(p == pytest.approx([0.2] * 5) for p in state["probabilities"])
-    assert state["snapshots"] == [4] and run.read_json(f"supernets/{trained[0].id}/state.json")["snapshots"] == []
+    assert state["snapshots"] == [6] and run.read_json(f"supernets/{trained[0].id}/state.json")["snapshots"] == []
     assert whole.split is not None and len(trained) == 3
     assert sum(partition.size for partition in read_split(run, whole.split)) == plan.space.size
 
@@ -172,7 +172,7 @@ def test_a_run_that_is_killed_and_continued_is_the_undisturbed_one_to_the_byte(
         save_state(again, f"supernets/{second.id}/{CHECKPOINT}", half.state_dict())
     train_supernets(plan, load("digits").to_numpy(), again, note)
     assert begun == {one.label: float(moment == "within a partition") for one in gone if not one.parts}
-    results = ("weights.safetensors", "snapshot-4.safetensors", JOINED)
+    results = ("weights.safetensors", "snapshot-6.safetensors", JOINED)
     assert files(again, *results) == files(run, *results)
     assert again.read(whole.split.file) == run.read(whole.split.file)
     assert again.read_json(f"supernets/{whole.id}/state.json") == run.read_json(f"supernets/{whole.id}/state.json")
@@ -228,8 +228,8 @@ def test_a_run_with_partitions_goes_through_the_pipeline_as_one_ranker(run: Fold
     assert ranked["uniform_few_shot"].to_pylist() == expected
     late = folder.read_table("snapshots.parquet")
     networks = [decode(one) for one in late["architecture"].to_pylist()]
-    scored = joined(run, plan, at="@4").evaluate(networks)
-    assert late["uniform_few_shot@4"].to_pylist() == [-one.objectives[0] for one in scored]
+    scored = joined(run, plan, at="@6").evaluate(networks)
+    assert late["uniform_few_shot@6"].to_pylist() == [-one.objectives[0] for one in scored]
     ranking = folder.read_table("ranking.parquet")
     assert [name for name in ranking.column_names if name.startswith("rank_")] == [
         "rank_uniform_few_shot",
