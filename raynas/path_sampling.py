@@ -10,6 +10,7 @@ import numpy as np
 
 from raynas import seeds
 from raynas.architecture import Architecture
+from raynas.partition import ELSEWHERE
 from raynas.space import SearchSpace
 
 Paths: TypeAlias = tuple[Architecture, ...]
@@ -42,8 +43,14 @@ class PathSampling:
 
     def draw(self, rng: np.random.Generator) -> Paths:
         """The paths of one step, which depend on the generator alone."""
-        paths = next(paths for paths in self.propose(self.space, rng) if self._accepts(paths))
-        return tuple(map(self.space.canonicalise, paths)) if self.sampling == "canonical" else paths
+        return self.trained(next(paths for paths in self.propose(self.space, rng) if self._accepts(paths)))
+
+    def trained(self, paths: Paths) -> Paths:
+        """What is trained for these keys; a partition's key whose canonical form another one holds stays as it is."""
+        if self.sampling != "canonical":
+            return paths
+        forms = zip(paths, map(self.space.canonicalise, paths), strict=True)
+        return tuple(path if form == ELSEWHERE else form for path, form in forms)
 
     def _accepts(self, paths: Paths) -> bool:
         return self.sampling != "distinct" or all(map(self.is_canonical, paths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 import raynas.training_rules
 from raynas import seeds
+from raynas.architecture import Architecture
 from raynas.checkpoint import load_state, save_state
 from raynas.config import Config, PartitionSettings
 from raynas.costs.parameters import parameters
@@ -23,6 +25,7 @@ from raynas.members import members
 from raynas.partition import Partition, split_space
 from raynas.partitioned_evaluator import PartitionedEvaluator, Scale, common_scale
 from raynas.plan import build_rule, build_supernet
+from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.storage import Folder
@@ -30,6 +33,7 @@ from raynas.strategies.random_search import RandomSearch
 from raynas.supernet import Choice, Choices, Supernet, touched
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
+from raynas.training_rule import Batch, StepResult
 from search_spaces import nats_size
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import config_for, make_trainer, rule_plan, small_config
@@ -126,6 +130,39 @@ def test_relaxed_weights_of_the_partition_give_the_other_choices_none() -> None:
 
 
 # Training
+
+
+@pytest.mark.parametrize("rule", ["uniform", "fair"])
+def test_canonical_paths_of_a_partition_lie_in_it(rule: str) -> None:
+    plan, supernet = rule_plan(rule, sampling="canonical")
+    for partition in (FIRST, SECOND):
+        space = partition.restrict(plan.space)
+        forms, keys = (
+            build_rule(replace(supernet, rule_settings={"sampling": how}), space) for how in ("canonical", "keys")
+        )
+        elsewhere = 0
+        for number in range(60):
+            pairs = zip(_paths(keys, number), _paths(forms, number), strict=True)
+            for key, trained in pairs:
+                form = SPACE.canonicalise(partition.outer(key))
+                assert partition.outer(trained) == (form if form in partition else partition.outer(key))
+                elsewhere += form not in partition
+        assert elsewhere, "keys whose canonical form another partition holds"
+
+
+def _paths(rule: Any, number: int) -> tuple[Architecture, ...]:
+    """The paths of a step on a network of which nothing is asked."""
+    batch = Batch(torch.zeros(1), torch.zeros(1))
+    result: StepResult = rule.step(
+        lambda images, path: torch.zeros((), requires_grad=True),
+        batch,
+        None,
+        loss=lambda logits, labels: logits,
+        rng=seeds.generator(0, "paths", number),
+        number=number,
+        group=ReplicaGroup(),
+    )
+    return result.paths
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -60,9 +60,7 @@ class Fair(FixedRule):
         if self.equal:
             paths = self.sampling.draw(rng)
         else:
-            paths = carried_paths(self.space, self.seed, number)
-            if self.sampling.sampling == "canonical":
-                paths = tuple(map(self.space.canonicalise, paths))
+            paths = self.sampling.trained(carried_paths(self.space, self.seed, number))
         mine = paths if self.splits_batch else paths[group.rank :: group.world]
         total = torch.zeros((), device=train.labels_N.device)
         for path in mine:
@@ -92,6 +90,7 @@ def carried_paths(space: SearchSpace, seed: int, number: int) -> Paths:
     A block deals out one random permutation of its choices after another, whatever the steps: a smaller one begins the
     next within a step and goes on with it in the step after. So the update counts of a block's choices never differ by
     more than one, and are equal whenever one of its permutations ends; for a block of m choices, after every step.
+    (A partition begins at its warm-up's last step, perhaps within a permutation, and counts may then differ by two.)
     """
     count = max(len(block.choices) for block in space.blocks)
     first, end = number * count, (number + 1) * count
