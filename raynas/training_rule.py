@@ -65,7 +65,8 @@ class TrainingRule(Protocol):
     ) -> StepResult:
         """Accumulate one step's gradients; `rng` draws alike on all replicas, and anew for each step.
 
-        number: of the step, counted from 0 since the supernet's first, however often the training was interrupted.
+        number: of the step, counted from 0 at the schedule's first, however often the training was interrupted; a
+            partition goes on with the numbers of its warm-up.
         """
 
     def observe(self, owners: Sequence[Owner], result: StepResult) -> None:

@@ -34,6 +34,7 @@ from raynas.supernet import Choice, Choices, Supernet, touched
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
 from raynas.training_rule import Batch, StepResult
+from raynas.training_rules.importance import Importance
 from search_spaces import nats_size
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import config_for, make_trainer, rule_plan, small_config
@@ -163,6 +164,18 @@ def _paths(rule: Any, number: int) -> tuple[Architecture, ...]:
         group=ReplicaGroup(),
     )
     return result.paths
+
+
+def test_a_rule_with_a_schedule_goes_on_with_the_one_of_the_warm_up() -> None:
+    trainer = finish(part("importance", WHOLE, warm_up("importance")))
+    rule = trainer.rule
+    assert isinstance(rule, Importance)
+    for norms, probabilities in zip(rule.norms, rule.probabilities(), strict=True):
+        known = (
+            np.where(np.isnan(norms), np.nanmean(norms), norms) if not np.isnan(norms).all() else np.ones(len(norms))
+        )
+        expected = rule.strength * known / known.sum() + (1 - rule.strength) / len(norms)
+        assert probabilities == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -213,7 +213,7 @@ def test_weighted_losses_have_the_mean_of_all_paths(corrected: bool) -> None:
             None,
             loss=lambda logit, label: logit,
             rng=_Drawing(path),  # type: ignore[arg-type]
-            number=0,
+            number=1,
             group=ReplicaGroup(),
         )
         mean += probability * numbers.grad  # type: ignore[operator]

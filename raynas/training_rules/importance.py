@@ -71,6 +71,7 @@ class Importance(FixedRule):
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the weighted gradient of one path on the training batch."""
+        self.seen = number
         probabilities = self.probabilities()
         path = tuple(int(rng.choice(len(p), p=p)) for p in probabilities)
         drawn = zip(path, probabilities, strict=True)
@@ -102,11 +103,11 @@ class Importance(FixedRule):
         return tuple(share * _normed(norms) + (1 - share) / len(norms) for norms in self.norms)
 
     def state_dict(self) -> dict[str, Any]:
-        """The norms, and how many steps they come from."""
+        """The norms, and how far the schedule has come."""
         return {"seen": self.seen, "norms": [torch.from_numpy(norms.copy()) for norms in self.norms]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the norms and the count of steps."""
+        """Take up the norms and the place in the schedule."""
         self.seen = int(state["seen"])
         self.norms = [norms.numpy().copy() for norms in state["norms"]]
 
