@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
-from raynas.stability import Rankings, measure_stability, missing, of_seeds
+from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
 FEWEST = 4  # architectures below which no correlation is told
 TRAINED = ("finalists", "calibration")  # the parts of a run's folder that hold what was trained from scratch
-STATE = ("label", "rule", "settings")  # of a supernet: those that are equal in all but the label differ by their seed
 NORMAL = 1.96  # standard deviations either side that hold 95 %
 
 
@@ -129,7 +128,7 @@ def _stability(run: Folder) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
     ranking = run.read_table("ranking.parquet").to_pydict()
     scores = {key.removeprefix("score_"): _column(ranking[key]) for key in ranking if key.startswith("score_")}
-    states = [run.read_json(f"supernets/{name}/state.json", STATE) for name in run.names("supernets")]
+    states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
     late = run.read_table("snapshots.parquet").to_pydict() if run.exists("snapshots.parquet") else {}
     for label, last_A in scores.items():

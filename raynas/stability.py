@@ -21,6 +21,9 @@ from raynas.units import signed
 TOP = (1, 3)
 """The n of top-n rank."""
 
+RECIPE = ("rule", "settings", "partitions")
+"""What a supernet's state.json says of its training, but the seed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rankings:
@@ -39,7 +42,7 @@ def of_seeds(states: Mapping[str, Mapping[str, Any]], scores: Mapping[str, NDArr
     alike: dict[str, list[str]] = {}
     for label in scores:
         if label in states:
-            recipe = json.dumps([states[label]["rule"], states[label]["settings"]], sort_keys=True)
+            recipe = json.dumps([states[label][key] for key in RECIPE], sort_keys=True)
             alike.setdefault(recipe, []).append(label)
     return [
         Rankings(f"{labels[0]}, {len(labels)} seeds", "seeds", np.stack([scores[label] for label in labels]))

@@ -136,6 +136,7 @@ epochs = 6
             "failure": f"the loss became NaN at step 34; lower training.learning_rate {NASTY}" if broken else None,
             "probabilities": learnt,
             "settings": {"learning_rate": 0.05},
+            "partitions": None,
             "images_per_s": None if broken else 578.3,
         }
         folder.write_json(f"supernets/{identity}/state.json", state)

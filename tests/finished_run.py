@@ -55,7 +55,7 @@ def _train(plan: Plan, run: Folder) -> None:
     save_weights(place, "weights.safetensors", trainer.weights())
     place.write_table("curves.parquet", pa.Table.from_pylist(trainer.curves))
     state = {"id": supernet.id, "label": supernet.label, "rule": supernet.rule, "seed": supernet.seed, "failure": None}
-    state |= {"settings": supernet.training.model_dump(), "snapshots": []}
+    state |= {"settings": supernet.training.model_dump(), "partitions": None, "snapshots": []}
     place.write_json("state.json", {**state, "probabilities": None, "steps": supernet.training.steps})
 
 

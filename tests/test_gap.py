@@ -213,7 +213,7 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
         run.write_json(f"{part}/{index + 1}/result.json", result)
     late = {"architecture": names, "uniform@9": [1.0, 2, 3, 4, 5, 6], "uniform@11": [1.0, 2, 3, 4, 6, 5]}
     run.write_table("snapshots.parquet", pa.table(late))
-    state = {"label": "uniform", "rule": "uniform", "settings": {"steps": 12}, "seed": 0}
+    state = {"label": "uniform", "rule": "uniform", "settings": {"steps": 12}, "partitions": None, "seed": 0}
     run.write_json("supernets/abc/state.json", state)
     run.write_json("finalists/2/architecture.json", {})  # training: no result yet
     for member, error in (("one", 0.5), ("two", 0.7)):

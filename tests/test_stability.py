@@ -15,7 +15,7 @@ from raynas.stability import Rankings, measure_stability, missing, of_seeds
 
 
 def state(label: str, seed: int, rule: str = "uniform", **settings: Any) -> dict[str, Any]:
-    return {"label": label, "rule": rule, "seed": seed, "settings": {"steps": 800, **settings}}
+    return {"label": label, "rule": rule, "seed": seed, "settings": {"steps": 800, **settings}, "partitions": None}
 
 
 def test_supernets_that_differ_by_their_seed_alone_belong_together() -> None:
@@ -26,14 +26,22 @@ def test_supernets_that_differ_by_their_seed_alone_belong_together() -> None:
         state("uniform_3", 1, steps=400),
         state("fair_2", 7, "fair"),
         state("uniform_4", 2),
+        state("uniform_few_shot", 0) | {"partitions": {"groups": 2}},
+        state("uniform_few_shot_2", 1) | {"partitions": {"groups": 2}},
+        state("uniform_few_shot_3", 2) | {"partitions": {"groups": 3}},
         state("diverged", 3),  # has no scores
     ]
     labels = [one["label"] for one in states[:-1]]
     scores = {label: np.array([float(number), 0.0]) for number, label in enumerate(labels)}
     groups = of_seeds({one["label"]: one for one in states}, scores)
-    assert [(group.name, group.kind) for group in groups] == [("uniform, 3 seeds", "seeds"), ("fair, 2 seeds", "seeds")]
+    assert [(group.name, group.kind) for group in groups] == [
+        ("uniform, 3 seeds", "seeds"),
+        ("fair, 2 seeds", "seeds"),
+        ("uniform_few_shot, 2 seeds", "seeds"),
+    ]
     assert groups[0].scores_RA[:, 0].tolist() == [0, 2, 5]
     assert groups[1].scores_RA[:, 0].tolist() == [1, 4]
+    assert groups[2].scores_RA[:, 0].tolist() == [6, 7]
 
 
 def test_taus_and_top_ranks_are_means_over_the_rankings() -> None:

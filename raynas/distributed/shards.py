@@ -155,6 +155,7 @@ def _untrained(plan: SupernetPlan) -> dict[str, Any]:
         "seed": plan.seed,
         "steps": plan.end - plan.begin,
         "settings": {**plan.training.model_dump(), **plan.rule_settings},
+        "partitions": None if plan.split is None else plan.split.settings.model_dump(),
         "failure": None,
         "probabilities": None,
         "snapshots": [],

@@ -144,6 +144,7 @@ def test_each_partition_trains_what_a_bare_trainer_trains_from_the_weights_of_th
     assert all(p == pytest.approx([0.2] * 5) for p in state["probabilities"])
     assert state["snapshots"] == [6] and run.read_json(f"supernets/{trained[0].id}/state.json")["snapshots"] == []
     assert whole.split is not None and len(trained) == 3
+    assert state["partitions"] == whole.split.settings.model_dump(mode="json")
     assert sum(partition.size for partition in read_split(run, whole.split)) == plan.space.size
 
 
