@@ -159,3 +159,8 @@ def test_a_network_whose_classifier_cannot_be_fitted_is_told(head: str, outputs:
     feasible(config("my_space"))
     with pytest.raises(UserError, match=told):
         feasible(config("my_space", evaluation={"head": "fitted"}))
+
+
+def test_settings_of_the_trained_networks_are_named_as_they_stand_in_the_file() -> None:
+    with pytest.raises(UserError, match=r"^unknown setting 'retraining\.space_settings\.cels'"):
+        feasible(config(retraining={"space_settings": {"cels": 3}}))
