@@ -12,8 +12,9 @@ from raynas.architecture import Architecture
 from raynas.config import Config
 from raynas.data import Dataset
 from raynas.errors import UserError, raise_mistake_of_user
+from raynas.fitted_head import features
 from raynas.members import load_member, members
-from raynas.plan import build_supernet
+from raynas.plan import build_rule, build_supernet, make_plan
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
@@ -31,6 +32,7 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
     """
     supernet = build_supernet(config, dataset, seed=config.seed)
     _run_once(config, space, supernet, dataset, max(len(block.choices) for block in space.blocks))
+    _check_use(config, space, supernet, dataset)
     if config.retraining.space_settings:
         _run_once(config, space, build_supernet(config, dataset, seed=config.seed, stand_alone=True), dataset, 1)
     limits = {name: limit for name, limit in config.constraints.items() if name != MEASURED}
@@ -78,6 +80,20 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
             raise
         if shapes != {expected}:
             raise UserError(f"{what}: expected logits of shape {expected}, but got {shapes - {expected}}; mend it.")
+
+
+def _check_use(config: Config, space: SearchSpace, supernet: Supernet, dataset: Dataset) -> None:
+    """Raises UserError for a network that a training rule, or the fitted classifier, can do nothing with."""
+    for one in make_plan(config).supernets:
+        if check := getattr(build_rule(one, space), "check", None):
+            check(supernet)
+    if config.evaluation.head == "fitted":
+        images_NCHW, first = dataset.train_images_NCHW[:2].float() / 255, (0,) * len(space.blocks)
+        try:
+            with torch.no_grad():
+                features(lambda images: supernet(images, first), images_NCHW, supernet.classifiers)
+        except ValueError as mistake:
+            raise UserError(f'evaluation.head = "fitted": {mistake}') from None
 
 
 def _descend(load: Callable[[Architecture], float], space: SearchSpace, start: Architecture) -> Architecture:

@@ -162,7 +162,7 @@ def build_supernet(config: Config, dataset: Dataset, *, seed: int, stand_alone: 
     build = load_module(config.space.name, "space", "search_spaces").supernet
     channels, height, _ = dataset.image_shape_CHW
     given = {"in_channels": channels, "classes": dataset.classes, "resolution": height}
-    what = "retraining.space_settings, over space.settings" if stand_alone else "space.settings"
+    what = "retraining.space_settings" if stand_alone else "space.settings"
     settings = _stand_alone(config).settings if stand_alone else config.space.settings
     arguments = _arguments(build, what, settings, given)
     return _built(seeded, what, build, seed, **arguments)  # type: ignore[no-any-return]

@@ -137,3 +137,30 @@ def test_a_cost_of_the_users_own_is_tried(own: Path) -> None:
     (own / "my_cost.py").write_text("def my_cost(supernet, shape):\n    return lambda architecture: 1 / 0\n")
     with pytest.raises(UserError, match=r"my_cost\.py:2 with ZeroDivisionError"):
         feasible(config("my_space", evaluation={"costs": ["macs", "my_cost"]}))
+
+
+def test_a_rule_that_can_do_nothing_with_the_network_is_told() -> None:
+    members = [{"method": "random_search", "training_rule": "ordered_dropout"}]
+    with pytest.raises(UserError, match="expects a space with elastic layers, but nas_bench_201 has none"):
+        feasible(config(members=members))
+
+
+@pytest.mark.parametrize(
+    ("head", "outputs", "told"),
+    [
+        ("nn.Conv1d(64, classes, 1)", "[..., None]).flatten(1)", "expected an nn.Linear as the classifier of Net"),
+        ("nn.Linear(1, classes)", "[..., None]).mean(1)", '^evaluation.head = "fitted": .*features.*shapes'),
+    ],
+)
+def test_a_network_whose_classifier_cannot_be_fitted_is_told(head: str, outputs: str, told: str, own: Path) -> None:
+    (own / "my_space.py").write_text(
+        OWN.replace("nn.Linear(64, classes)", head).replace(".flatten(1))", f".flatten(1){outputs}")
+    )
+    feasible(config("my_space"))
+    with pytest.raises(UserError, match=told):
+        feasible(config("my_space", evaluation={"head": "fitted"}))
+
+
+def test_settings_of_the_trained_networks_are_named_as_they_stand_in_the_file() -> None:
+    with pytest.raises(UserError, match=r"^unknown setting 'retraining\.space_settings\.cels'"):
+        feasible(config(retraining={"space_settings": {"cels": 3}}))

@@ -27,6 +27,16 @@ class OrderedDropout(FixedRule):
         super().__init__(space)
         del seed  # the trainer hands each step its generator; nothing else is drawn
 
+    def check(self, supernet: Supernet) -> set[int]:
+        """The blocks in which images choose alone; raises UserError for none, also before anything is trained."""
+        per_image = supernet.per_image_blocks()
+        if not per_image:
+            raise UserError(
+                f"ordered_dropout expects a space with elastic layers, but {self.space.name} has none: no image can "
+                "have a width of its own; choose a space such as nats_size, or another training_rule."
+            )
+        return per_image
+
     def step(
         self,
         supernet: Supernet,
@@ -39,12 +49,7 @@ class OrderedDropout(FixedRule):
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the gradient of one pass; raises UserError where no block of the space is elastic."""
-        per_image = supernet.per_image_blocks()
-        if not per_image:
-            raise UserError(
-                f"ordered_dropout expects a space with elastic layers, but {self.space.name} has none: no image can "
-                "have a width of its own; choose a space such as nats_size, or another training_rule."
-            )
+        per_image = self.check(supernet)
         device = train.labels_N.device
         images = int(group.sum(torch.tensor(float(len(train.labels_N)), device=device)))
         drawn = [
