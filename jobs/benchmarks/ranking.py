@@ -19,6 +19,7 @@ import os
 import platform
 import shlex
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -192,7 +193,8 @@ def _reuse(storage: Folder, run: Folder, supernet: str) -> None:
         return
     for other in storage.names():
         if storage.exists(f"{other}/{supernet}/state.json"):
-            for name in (storage / other / supernet).names():
+            names = (storage / other / supernet).names()
+            for name in sorted(names, key=lambda name: name == "state.json"):  # last: it says that all is there
                 run.write(f"{supernet}/{name}", storage.read(f"{other}/{supernet}/{name}"))
             return
 
@@ -240,8 +242,6 @@ def _each(minutes: Sequence[float], seeds: Sequence[int]) -> list[float]:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    import tomllib
-
     key, _, _ = text.partition("=")
     return key, tomllib.loads(text)[key]
 
