@@ -11,7 +11,7 @@ test: .venv/dev  ## ruff, mypy --strict and pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,11 +1,26 @@
-"""Tests share two cores with Ray's workers: one torch thread each."""
+"""Tests share two cores with Ray's workers: one torch thread each, and one of pytest's workers with all of Ray."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+RAY = ("tests/distributed/", "tests/test_pipeline.py", "tests/test_jobs.py", "::test_on_ray")
+"""Whose tests start clusters: one after the other, as two at a time starve each other on two cores."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests with Ray in one process; each other test goes to whichever process is free (`pytest -n 2`)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if any(part in nodeid for part in RAY) else nodeid
+
+    return RayTogether(config, log)
 
 
 @pytest.fixture(scope="session")

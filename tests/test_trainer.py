@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ def test_the_learning_rate_falls_from_the_start_value_towards_zero() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Two processes for the two replicas of each test: they wait for each other, so that none can take both."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize(
     ("rule", "settings"),
     [
@@ -146,7 +154,9 @@ def test_the_learning_rate_falls_from_the_start_value_towards_zero() -> None:
         ("sandwich", {}),
     ],
 )
-def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[str, Any]) -> None:
+def test_two_replicas_equal_one_on_the_joined_batch(
+    rule: str, settings: dict[str, Any], processes: ProcessPoolExecutor
+) -> None:
     """Joined batch statistics, summed gradients, the same paths: only the order of float32 sums differs."""
     single = make_trainer(rule, _wide(rule), **settings)
     for _ in range(STEPS):
@@ -154,9 +164,8 @@ def test_two_replicas_equal_one_on_the_joined_batch(rule: str, settings: dict[st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
-        futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
-        replicas = [future.result(timeout=600) for future in futures]
+    futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
+    replicas = [future.result(timeout=600) for future in futures]
     assert _equal(replicas[0], replicas[1])  # replicas hold equal weights, to the bit
     for name, value in single.supernet.state_dict().items():
         torch.testing.assert_close(replicas[0][name], value, **TOLERANCE)

@@ -1,4 +1,7 @@
-"""kill -9 of the driver, of actors and of trials, at several stages: the same files as an undisturbed run."""
+"""kill -9 of the driver, of actors and of trials, at several stages: the same files as an undisturbed run.
+
+The undisturbed one has another number of evaluation workers, so that this is held to change nothing as well.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,7 @@ def keeps(run: Path, before: dict[str, list[dict[str, Any]]]) -> bool:
 
 def outcome(run: Path) -> dict[str, Any]:
     """All of a run that must not depend on what happened to it."""
-    files = ["ranking.parquet", "agreement.json"]
+    files = ["ranking.parquet", "agreement.json", "gap.json"]
     files += [str(path.relative_to(run)) for path in run.glob("*/*/weights.safetensors")]
     columns = ("index", "architecture", "canonical", "loss", "error", *CONFIG.evaluation.costs, "failure")
     return {name: (run / name).read_bytes() for name in sorted(files)} | {
@@ -161,11 +164,12 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def undisturbed(place: Path) -> dict[str, Any]:
-    with Driver(place, "undisturbed") as driver:
+    """With two evaluation workers where the others have one: that too must not change a byte."""
+    with Driver(place, "undisturbed", "--set", "evaluation.workers=2", cpus=3) as driver:
         driver.finish()
     found = outcome(driver.run)
     assert [len(found[member]) for member in MEMBERS] == [EVALUATIONS] * 3
-    assert len(found) == 2 + 3 + 2 + 3, "ranking, agreement, supernets, networks from scratch, members"
+    assert len(found) == 3 + 3 + 2 + 3, "ranking, agreement, gap, supernets, networks from scratch, members"
     return found
 
 
