@@ -101,6 +101,15 @@ class SearchSpace:
         other += other >= architecture[index]
         return (*architecture[:index], other, *architecture[index + 1 :])
 
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """All keys that differ from this one in one block."""
+        return [
+            (*architecture[:index], other, *architecture[index + 1 :])
+            for index, block in enumerate(self.blocks)
+            for other in range(len(block.choices))
+            if other != architecture[index]
+        ]
+
     def connections(self, architecture: Architecture) -> tuple[Connection, ...]:
         """The arrows to draw: the space's own drawing, or a chain of the choices."""
         if self.drawing is not None:
