@@ -30,7 +30,7 @@ def draw(connections: Sequence[Connection], colours: Mapping[str, str] | None = 
     """Draw an architecture as one `<svg>` element that follows the page's text and card colours.
 
     Connections whose operation is `none` are left out; those on no way from an input to an output are faint.
-    colours: the colour per operation, as `palette` makes it (None: a palette of these connections).
+    colours: the colour per operation or first word of it, as `palette` makes it (None: one of these connections).
     """
     colours = palette(connection.operation for connection in connections) if colours is None else colours
     if _is_chain(connections):
@@ -42,6 +42,11 @@ def draw(connections: Sequence[Connection], colours: Mapping[str, str] | None = 
         f'<svg class="drawing" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
         f'role="img" aria-label="{name}" xmlns="http://www.w3.org/2000/svg"><title>{name}</title>{"".join(shapes)}</svg>'
     )
+
+
+def _colour(operation: str, colours: Mapping[str, str]) -> str:
+    """The operation's, or that of its first word: of "K5 2/3" the one of "K5"."""
+    return colours.get(operation) or colours.get(operation.partition(" ")[0], QUIET)
 
 
 def _is_empty(operation: str) -> bool:
@@ -115,7 +120,7 @@ def _graph(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
     for arrow, lane in zip(arrows, lanes, strict=True):
         start, end = heights[arrow.source], heights[arrow.target]
         faint = arrow not in alive
-        colour = colours.get(arrow.operation, QUIET)
+        colour = _colour(arrow.operation, colours)
         dashed = _is_skip(arrow.operation)
         down = 1 if end > start else -1
         middle = (x + offset(lane), (start + end) / 2)
@@ -209,7 +214,7 @@ def _plate(
     centre: Point, text: str, colours: Mapping[str, str], *, width: float | None = None, faint: bool = False
 ) -> str:
     width = 10 + LETTER * len(text) if width is None else width
-    colour = colours.get(text, QUIET)
+    colour = _colour(text, colours)
     dashes = ' stroke-dasharray="4 3"' if _is_skip(text) else ""
     ground = _box(centre, width, 5, 'style="fill:var(--card,#fff)"')
     tint = _box(centre, width, 5, f'fill="{colour}" fill-opacity="0.14" stroke="{colour}"{dashes}')

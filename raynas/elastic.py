@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from raynas.architecture import Architecture
 from raynas.supernet import BatchNorm, Choices, Chosen, Copy, PathModule
 
 
-class Channels(Protocol):
+class Sizes(Protocol):
     """How many channels a tensor has on a path."""
 
     @property
@@ -37,8 +37,15 @@ class Channels(Protocol):
     def size(self, architecture: Architecture) -> int:
         """How many one path has."""
 
+
+class Channels(Sizes, Protocol):
+    """The same of a layer's outputs, which also says how they are computed."""
+
     def taken(self, architecture: Choices) -> tuple[int, Tensor | None]:
         """How many are computed in a forward pass, and what they are multiplied by: (C,), (N, C), or None for 1."""
+
+
+AnySizes = TypeVar("AnySizes", bound=Sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class Fixed:
         return self.maximum, None
 
 
-def as_channels(channels: Channels | int) -> Channels:
+def as_channels(channels: AnySizes | int) -> AnySizes | Fixed:
     """A plain number as what is the same on every path."""
     return Fixed(channels) if isinstance(channels, int) else channels
 
@@ -107,7 +114,7 @@ class ElasticConv2d(PathModule):
 
     def __init__(
         self,
-        inputs: Channels | int,
+        inputs: Sizes | int,
         outputs: Channels | int,
         kernel_size: int,
         stride: int = 1,
@@ -179,7 +186,7 @@ class ElasticLinear(PathModule):
 
     per_image = True
 
-    def __init__(self, inputs: Channels | int, outputs: Channels | int, bias: bool = True) -> None:
+    def __init__(self, inputs: Sizes | int, outputs: Channels | int, bias: bool = True) -> None:
         super().__init__()
         self.inputs, self.outputs = as_channels(inputs), as_channels(outputs)
         self.linear = nn.Linear(self.inputs.maximum, self.outputs.maximum, bias)

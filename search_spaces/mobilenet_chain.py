@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from raynas.architecture import Architecture
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.stabiliser import EquivariantStabiliser
-from raynas.supernet import BatchNorm, Choice, Choices, Supernet
+from raynas.supernet import Choice, Choices, Supernet
+from search_spaces._mobile import conv_norm, scaled, strides
 
 SKIP = "skip"
 STAGES = ((32, 2, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Channels, layers, and the stride of the first of them."""
-STRIDES = 5
-"""Places where the resolution is halved: the stem and four stages."""
 SMALL = {"width": 0.1, "head_channels": 32}
 
 
@@ -139,21 +138,21 @@ class MobileNetChain(Supernet):
                 f"but got {width=}, {head_channels=}, {resolution=}; raise it."
             )
         super().__init__()
-        strides = _strides(resolution)
-        stem, channels = _scaled(32, width), _scaled(16, width)
+        steps = strides(resolution)
+        stem, channels = scaled(32, width), scaled(16, width)
         self.stem = nn.Sequential(
-            *_conv_norm(in_channels, stem, 3, strides.pop(0)),
+            *conv_norm(in_channels, stem, 3, steps.pop(0)),
             nn.ReLU6(inplace=True),
-            *_conv_norm(stem, stem, 3, groups=stem),
+            *conv_norm(stem, stem, 3, groups=stem),
             nn.ReLU6(inplace=True),
-            *_conv_norm(stem, channels, 1),
+            *conv_norm(stem, channels, 1),
         )
         self.layers = nn.ModuleList()
         for full_width, layers, stride in STAGES:
-            out_channels = _scaled(full_width, width)
+            out_channels = scaled(full_width, width)
             for layer in range(layers):
                 block = len(self.layers)
-                step = strides.pop(0) if stride == 2 and layer == 0 else 1
+                step = steps.pop(0) if stride == 2 and layer == 0 else 1
                 options: list[nn.Module] = [
                     InvertedResidual(channels, out_channels, step, operation, activation) for operation in operations
                 ]
@@ -162,7 +161,7 @@ class MobileNetChain(Supernet):
                 self.layers.append(Choice(block, options))
                 channels = out_channels
         self.head = nn.Sequential(
-            *_conv_norm(channels, head_channels, 1),
+            *conv_norm(channels, head_channels, 1),
             nn.ReLU6(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -192,12 +191,12 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * operation.expansion
         self.shortcut = stride == 1 and in_channels == out_channels
         self.layers = nn.Sequential(
-            *_conv_norm(in_channels, hidden, 1),
+            *conv_norm(in_channels, hidden, 1),
             activation(),
-            *_conv_norm(hidden, hidden, operation.kernel_size, stride, groups=hidden),
+            *conv_norm(hidden, hidden, operation.kernel_size, stride, groups=hidden),
             activation(),
             *([SqueezeExcite(hidden)] if operation.excite else []),
-            *_conv_norm(hidden, out_channels, 1),
+            *conv_norm(hidden, out_channels, 1),
         )
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
@@ -222,23 +221,3 @@ class SqueezeExcite(nn.Module):
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         return torch.mul(inputs_NCHW, self.gate(inputs_NCHW))
-
-
-def _strides(resolution: int) -> list[int]:
-    """The strides of the stem and of the halving stages: as many of the last ones are 2 as leave a side of 4."""
-    halvings = max((count for count in range(STRIDES + 1) if resolution // 2**count >= 4), default=0)
-    return [1] * (STRIDES - halvings) + [2] * halvings
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(8, 8 * round(channels * width / 8))
-
-
-def _conv_norm(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    padding = kernel_size // 2
-    return [
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=padding, groups=groups, bias=False),
-        BatchNorm(out_channels),
-    ]
