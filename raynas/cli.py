@@ -370,7 +370,7 @@ def _session(folder: Folder, settings: Config, address: str | None, *, new: bool
     with Progress(_console()) as progress:
         run = start(settings, folder, address, progress)
         if new:
-            begin_run(folder, settings)
+            begin_run(folder, settings, run.fingerprint)
         yield run
 
 

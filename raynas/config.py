@@ -21,11 +21,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def _refuse_idle(self, needs: str, *names: str) -> None:
+        """Raises ValueError for what is idle, unless it is the default, which a run's config.toml names too."""
+        for name in names:
+            if (came := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"expected {needs} where {name} is set, but got {name} = {came} alone; set it, or leave that out"
+                )
+
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every library takes for a seed."""
+
+LOGS = 100
+"""How many points a training curve has."""
 
 MOST_PARTITIONS = 64
 """Each is a supernet to train; "Deeper Insights" goes to as many, one for each of its networks."""
@@ -76,7 +87,11 @@ class TrainingSettings(Settings):
     gradient_clip: float = Field(5.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     averaging: float = Field(
-        0.0, ge=0, le=1, description="share of the steps, the last ones, whose weights are averaged; 0: none"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, whose weights are averaged; not those of a joint warm-up; "
+        "0: none",
     )
     averaging_decay: float | None = Field(
         None, gt=0, lt=1, description="of an exponential moving average over these steps; None: their plain mean"
@@ -97,9 +112,34 @@ class TrainingSettings(Settings):
             )
         if self.batch_size % self.replicas:
             raise ValueError(
-                f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}"
+                f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}; "
+                "change either"
+            )
+        if len(self.snapshot_steps) < self.snapshots:
+            raise ValueError(
+                f"expected at most {len(self.snapshot_steps)} snapshots of the late ones of {self.steps} steps, but "
+                f"got {self.snapshots}; lower snapshots, or raise steps"
             )
         return self
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two points of the training curve."""
+        return max(1, self.steps // LOGS)
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The steps at which weights are kept: evenly over the last quarter, on points of the curve, not the last.
+
+        Where weights are averaged, snapshots are averages too, and so begin within those steps.
+        """
+        begin, first = 0.75, 0
+        if self.averaging:
+            begin, first = max(begin, 1 - self.averaging), 1
+        shares = ((number + first) / (self.snapshots + first) for number in range(self.snapshots))
+        wanted = (self.steps * (begin + (1 - begin) * share) for share in shares)
+        points = {self.log_every * max(1, round(step / self.log_every)) for step in wanted}
+        return sorted(step for step in points if (begin if self.averaging else 0) * self.steps < step < self.steps)
 
 
 class EvaluationSettings(Settings):
@@ -122,6 +162,14 @@ class EvaluationSettings(Settings):
     workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")
     cpus_per_worker: int = Field(1, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _have_effect(self) -> EvaluationSettings:
+        if self.head == "shared":
+            self._refuse_idle('head = "fitted"', "head_images", "head_l2")
+        if not self.fine_tune_steps:
+            self._refuse_idle("fine_tune_steps, e.g. 5,", "fine_tune_learning_rate", "fine_tune_batch_size")
+        return self
 
 
 class SearchSettings(Settings):
@@ -408,6 +456,8 @@ def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> st
         return f"{name} is missing; add it"
     if kind in ("model_type", "dict_type"):
         message = "expected a section of settings"
+    elif kind == "too_short":
+        return f"{name}: expected at least one entry, but got none; name one, or leave it out"
     elif kind == "tuple_type":
         message = "expected a list"
     return f"{name}: {message.replace('Input should be', 'expected')}{came}"

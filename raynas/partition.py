@@ -114,6 +114,19 @@ def split_space(
     return tuple(Partition(choices) for choices in product(*every))
 
 
+def possible_parts(space: SearchSpace, settings: PartitionSettings, *, seed: int) -> tuple[Partition, ...]:
+    """The partitions themselves; or, where gradients will decide, the least that may be left: one choice of a block."""
+    if settings.by != "gradient":
+        return split_space(space, settings, seed=seed)
+    whole = [tuple(range(len(block.choices))) for block in space.blocks]
+    return tuple(
+        Partition((*whole[:index], (choice,), *whole[index + 1 :]))
+        for index, block in enumerate(space.blocks)
+        if len(block.choices) >= settings.groups and (settings.blocks is None or block.name in settings.blocks)
+        for choice in whole[index]
+    )
+
+
 def check_split(space: SearchSpace, settings: PartitionSettings) -> None:
     """Raises UserError if the space cannot be split so."""
     sizes = {block.name: len(block.choices) for block in space.blocks}

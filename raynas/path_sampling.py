@@ -65,5 +65,5 @@ class PathSampling:
                 return
         raise ValueError(
             f'sampling = "distinct" expects that at least {ACCEPTED} in {TRIES:,} draws hold nothing but canonical '
-            f'forms, but got {accepted} with {self.space.name}; take "canonical", or the rule uniform'
+            f'forms, but got {accepted} with {self.space.name}; take "canonical" or "keys"'
         )

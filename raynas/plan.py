@@ -26,7 +26,7 @@ from raynas.config import (
 from raynas.errors import UserError, closest, raise_mistake_of_user
 from raynas.members import load_member, load_module
 from raynas.method import Method
-from raynas.partition import check_split
+from raynas.partition import check_split, possible_parts
 from raynas.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ def make_plan(config: Config) -> Plan:
             supernet=supernet.id,
             seed=seeds.integer(config.seed, "member", settings.name),
         )
-        build_rule(supernet, space)
+        what = f"members.{settings.name}.rule_settings"
+        build_rule(supernet, space, what)
+        if supernet.split is not None:  # what a rule refuses of a part is told before the warm-up is trained
+            for part in possible_parts(space, supernet.split.settings, seed=supernet.seed):
+                build_rule(supernet, part.restrict(space), f"{what}, for a partition")
         build_strategy(member, space, uniform_probabilities(space))
         members.append(member)
     for cost in config.evaluation.costs:
@@ -168,13 +172,15 @@ def build_supernet(config: Config, dataset: Dataset, *, seed: int, stand_alone: 
     return _built(seeded, what, build, seed, **arguments)  # type: ignore[no-any-return]
 
 
-def build_rule(supernet: SupernetPlan, space: SearchSpace) -> Any:
-    """The training rule of a supernet; one that has a schedule is given the number of steps."""
+def build_rule(supernet: SupernetPlan, space: SearchSpace, what: str = "members.rule_settings") -> Any:
+    """The training rule of a supernet; one that has a schedule is given the number of steps.
+
+    what: how its settings are called where they are refused.
+    """
     rule = load_member("raynas.training_rules", supernet.rule)
     given: dict[str, Any] = {"seed": supernet.seed}
     if "steps" in inspect.signature(rule).parameters:
         given["steps"] = supernet.training.steps
-    what = "members.rule_settings"
     arguments = _arguments(rule, what, supernet.rule_settings, given, space)
     return _built(rule, what, space, **arguments)
 
@@ -251,6 +257,11 @@ def _supernets(
         raise UserError(
             f"members.{member.name}.partitions.warm_up = {settings.warm_up:g} of {training.steps} steps leaves "
             f"{end} for the warm-up and {training.steps - end} for the partitions; each needs one, so change it."
+        )
+    if sum(step > end for step in training.snapshot_steps) < training.snapshots:
+        raise UserError(
+            f"members.{member.name}.partitions.warm_up = {settings.warm_up:g} leaves the partitions fewer than "
+            f"training.snapshots = {training.snapshots} late steps; lower either."
         )
     how = settings.model_dump(include={"blocks", "groups", "by", "paths"})
     whole = plan(f"{stem}_few_shot", {"end": end, "split": settings.model_dump()})

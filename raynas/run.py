@@ -39,17 +39,18 @@ def open_run(config: Config, storage: str, name: str | None) -> Folder:
                 f"{folder.location} belongs to a run with other settings ({', '.join(changed[:5])} differ); choose "
                 "another --name, or give the settings that it was begun with."
             )
-    elif set(folder.names()) - {DATA}:  # an attempt that was refused may have left that one
+    elif folder.names():
         raise UserError(f"{folder.location} is not empty and not a run of raynas; choose another --name or --storage.")
     folder.check_writable()
     return folder
 
 
-def begin_run(folder: Folder, config: Config) -> None:
-    """Make a folder this configuration's run, once all that can be refused has been looked at."""
+def begin_run(folder: Folder, config: Config, fingerprint: str) -> None:
+    """Make a folder this configuration's run, of these data, once all that can be refused has been looked at."""
+    folder.write("config.toml", tomli_w.dumps(settings_of(config)).encode())  # first: it says whose the folder is
+    folder.write_json(DATA, {"fingerprint": fingerprint})
     versions = {"python": platform.python_version(), "raynas": raynas.__version__}
     folder.write_json("versions.json", versions | {library: version(library) for library in LIBRARIES})
-    folder.write("config.toml", tomli_w.dumps(settings_of(config)).encode())
 
 
 def existing_run(location: str) -> tuple[Folder, Config]:
@@ -70,12 +71,9 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def same_data(run: Folder, fingerprint: str) -> None:
-    """Note which images a run is made of; raises UserError if it was begun with others."""
-    if run.exists("config.toml") and run.exists(DATA):
-        if run.read_json(DATA, ("fingerprint",))["fingerprint"] != fingerprint:
-            raise UserError(f"{run.location} was begun with other data under the same name; choose another --name.")
-    else:
-        run.write_json(DATA, {"fingerprint": fingerprint})
+    """Raises UserError if a run was begun with other images."""
+    if run.exists(DATA) and run.read_json(DATA, ("fingerprint",))["fingerprint"] != fingerprint:
+        raise UserError(f"{run.location} was begun with other data under the same name; choose another --name.")
 
 
 def _binding(settings: dict[str, Any]) -> dict[str, Any]:

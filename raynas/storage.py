@@ -74,12 +74,19 @@ class Folder:
             self.filesystem.move(temporary, target)
 
     def check_writable(self) -> None:
-        """Raise UserError unless a small file can be written here, and deleted; makes the folder."""
+        """Raise UserError unless a small file can be written here, and deleted; leaves no folder that it made."""
         probe = posixpath.join(self.root, f".writable.{os.getpid()}")
+        local = isinstance(self.filesystem, fs.LocalFileSystem)  # an object store has no folders
         with self._told("write into", "", MEND_WRITING):
-            self.filesystem.create_dir(self.root, recursive=True)
-            self._put(probe, b"raynas" * 1000)
-            self.filesystem.delete_file(probe)
+            made = [place for place in (Path(self.root), *Path(self.root).parents) if local and not place.exists()]
+            try:
+                self.filesystem.create_dir(self.root, recursive=True)
+                self._put(probe, b"raynas" * 1000)
+                self.filesystem.delete_file(probe)
+            finally:
+                for place in made:
+                    with contextlib.suppress(OSError):  # another process has put something there by now
+                        place.rmdir()
 
     def read(self, name: str) -> bytes:
         """Read a whole file."""

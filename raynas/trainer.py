@@ -26,9 +26,6 @@ from raynas.restricted import Restricted
 from raynas.supernet import BatchNorm, Supernet, touched
 from raynas.training_rule import Batch, DivergenceError, TrainingRule
 
-LOGS = 100
-"""How many points a training curve has."""
-
 
 class Trainer:
     """Moves a supernet's weights by the gradients that a training rule asks for.
@@ -38,7 +35,8 @@ class Trainer:
 
     partition: the part of the space that is trained; the rule is one for that part's own space.
     begin, end: the steps of the schedule that this trainer takes (None: to the schedule's end). A supernet that was
-        trained to a step, and one that goes on with its weights, together go through one schedule.
+        trained to a step, and one that goes on with its weights, together go through one schedule. Only at
+        the schedule's end is an average taken: a partition goes on from its warm-up's last weights, not from a mean.
     """
 
     def __init__(
@@ -69,7 +67,8 @@ class Trainer:
         self.step = begin
         self.end = training.steps if end is None else end
         self.curves: list[dict[str, float]] = []
-        self.averaged = AveragedModel(self.supernet, multi_avg_fn=_average(training)) if training.averaging else None
+        averaged = training.averaging and self.end == training.steps
+        self.averaged = AveragedModel(self.supernet, multi_avg_fn=_average(training)) if averaged else None
         self.group = ReplicaGroup()
         augmenter = Augmenter(split, data, device)
         self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
@@ -96,22 +95,14 @@ class Trainer:
         return self.step >= self.end
 
     @property
-    def log_every(self) -> int:
-        """Steps between two points of the training curve."""
-        return max(1, self.settings.steps // LOGS)
-
-    @property
     def snapshot_steps(self) -> list[int]:
-        """The steps at which weights are kept: evenly over the last quarter, on points of the curve, not the last."""
-        steps, count = self.settings.steps, self.settings.snapshots
-        wanted = (0.75 * steps + 0.25 * steps * one / count for one in range(count))
-        points = {self.log_every * max(1, round(step / self.log_every)) for step in wanted}
-        return sorted(step for step in points if step < steps and self.begin < step <= self.end)
+        """The steps of this training at which weights are kept."""
+        return [step for step in self.settings.snapshot_steps if self.begin < step <= self.end]
 
     def advance(self) -> dict[str, float]:
         """Train up to the next point of the curve and return it; raises DivergenceError if a loss is not finite."""
         began, first = time.perf_counter(), self.step
-        until = min(self.end, (self.step // self.log_every + 1) * self.log_every)
+        until = min(self.end, (self.step // self.settings.log_every + 1) * self.settings.log_every)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         metrics: dict[str, float] = {}
         while self.step < until:

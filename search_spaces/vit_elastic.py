@@ -45,6 +45,11 @@ def space(
     for name, values in (("embeddings", embeddings), ("depths", depths), ("heads", heads), ("ratios", ratios)):
         if not values or min(values) <= 0 or list(values) != sorted(set(values)):
             raise ValueError(f"expected {name} above 0 in rising order, but got {tuple(values)}; correct them.")
+    if embeddings[0] * ratios[0] < 1:
+        raise ValueError(
+            f"expected embeddings and ratios whose least product is at least 1, the hidden channels of an MLP, "
+            f"but got {embeddings[0]} and {ratios[0]:g}; raise one of them."
+        )
     per_layer = [(str(count), f"{ratio:g}") for count in heads for ratio in ratios]
 
     def layers(architecture: Architecture) -> list[tuple[int, int]]:

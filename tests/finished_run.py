@@ -16,7 +16,7 @@ from raynas.evaluation import SCORES
 from raynas.members import load_member
 from raynas.plan import Plan, build_strategy, build_supernet, make_plan
 from raynas.retraining import StandAloneTraining
-from raynas.run import begin_run, open_run, same_data
+from raynas.run import begin_run, open_run
 from raynas.search import Record, search
 from raynas.selector import Ranking, rank
 from raynas.storage import Folder
@@ -35,8 +35,7 @@ def make_finished_run(storage: Path, name: str) -> Path:
     plan = make_plan(config)
     run = open_run(config, str(storage), name)
     dataset = load(config.data.name)
-    same_data(run, dataset.fingerprint)
-    begin_run(run, config)
+    begin_run(run, config, dataset.fingerprint)
     _train(plan, run)
     ranking = _search(plan, run)
     run.write_json("members.json", {"random_search": {"state": "done", "failure": None, "evaluations": 6}})

@@ -51,7 +51,9 @@ def rule_plan(rule: str, config: Config | None = None, **rule_settings: Any) -> 
     return plan, plan.supernets[0]
 
 
-def make_trainer(rule: str, config: Config | None = None, group: Any = None, **rule_settings: Any) -> Trainer:
+def make_trainer(
+    rule: str, config: Config | None = None, group: Any = None, end: int | None = None, **rule_settings: Any
+) -> Trainer:
     """A trainer of the small supernet on digits, on the CPU."""
     plan, supernet = rule_plan(rule, config, **rule_settings)
     torch.set_flush_denormal(True)
@@ -65,6 +67,7 @@ def make_trainer(rule: str, config: Config | None = None, group: Any = None, **r
         seed=supernet.seed,
         device=torch.device("cpu"),
         group=group,
+        end=end,
     )
 
 

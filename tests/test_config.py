@@ -55,6 +55,11 @@ def test_resolved_settings_are_read_back_the_same() -> None:
     ("override", "told"),
     [
         ("training.step=1", "did you mean 'steps'?"),
+        (
+            "evaluation.head_images=9",
+            'expected head = "fitted" where head_images is set, but got head_images = 9 alone',
+        ),
+        ("evaluation.fine_tune_learning_rate=1", "evaluation: expected fine_tune_steps, e.g. 5, where fine_tune_le"),
         ("trainin.steps=1", "did you mean 'training'?"),
         ("steps=1", "did you mean 'training.steps'"),
         ("training.epochs=1", "did you mean 'retraining.epochs'"),

@@ -139,10 +139,17 @@ def test_a_cost_of_the_users_own_is_tried(own: Path) -> None:
         feasible(config("my_space", evaluation={"costs": ["macs", "my_cost"]}))
 
 
-def test_a_rule_that_can_do_nothing_with_the_network_is_told() -> None:
-    members = [{"method": "random_search", "training_rule": "ordered_dropout"}]
-    with pytest.raises(UserError, match="expects a space with elastic layers, but nas_bench_201 has none"):
-        feasible(config(members=members))
+@pytest.mark.parametrize(
+    ("rule", "space", "told"),
+    [
+        ("ordered_dropout", "nas_bench_201", "expects a space with elastic layers, but nas_bench_201 has none"),
+        ("importance", "nats_size", "expects choices with weights of their own, but those of nats_size share"),
+    ],
+)
+def test_a_rule_that_can_do_nothing_with_the_network_is_told(rule: str, space: str, told: str) -> None:
+    members = [{"method": "random_search", "training_rule": rule}]
+    with pytest.raises(UserError, match=f"{told}.*; choose"):
+        feasible(config(space, members=members))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def test_a_space_whose_keys_are_all_distinct_is_drawn_as_it_is() -> None:
 
 
 def test_a_space_that_accepts_next_to_nothing_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r'^members.rule_settings: .*got \d with nas_bench_201; take "canonical"'):
+    with pytest.raises(
+        UserError, match=r'^members.random_search.rule_settings: .*got \d with nas_bench_201; take "canonical"'
+    ):
         rule_plan("fair", sampling="distinct")
     with pytest.raises(UserError, match="'keys', 'canonical' or 'distinct'"):
         rule_plan("fair", sampling="unique")

@@ -118,8 +118,14 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
         ("members.3.settings.startup=1.5", "members.optuna_tpe.settings.startup: expected a valid integer"),
         ("members.0.settings.seed=3", "unknown setting 'members.random_search.settings.seed'"),
         ("members.4.rule_settings.sampels=3", "did you mean 'samples'?"),
-        ("members.4.rule_settings.samples=0", "members.rule_settings: expected samples >= 1"),
-        ("members.4.rule_settings.distribution_learning_rate=-1", "members.rule_settings: Invalid learning rate"),
+        (
+            "members.4.rule_settings.samples=0",
+            "members.parsec.rule_settings: expected samples >= 1 and temperature > 0, but got",
+        ),
+        (
+            "members.4.rule_settings.distribution_learning_rate=-1",
+            "members.parsec.rule_settings: Invalid learning rate",
+        ),
         ("members.4.training.steps=0", "members.parsec.training.steps: expected greater than or equal to 1"),
         ("members.4.training.setps=3", "'members.parsec.training.setps'; did you mean 'steps'?"),
         (
@@ -139,6 +145,7 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
             'members.0.partitions={groups = 5, blocks = ["op01", "op02", "op03"]}',
             "expected at most 64 partitions, but 5 groups of 3 blocks are 125; lower groups or name fewer blocks",
         ),
+        ("members.0.partitions.blocks=[]", "partitions.blocks: expected at least one entry, but got none; name one"),
         ("members.0.partitions.warm_up=1", "members.0.partitions.warm_up: expected less than 1, but got 1"),
         ("members.0.partitions.warm_up=0.0001", "warm_up = 0.0001 of 800 steps leaves 0 for the warm-up and 800"),
         (
@@ -146,6 +153,14 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
             "partitions.by: expected 'gradient', 'lexicographic' or 'random'",
         ),
         ("members.0.partitions.group=3", "'members.0.partitions.group'; did you mean 'groups'?"),
+        (
+            "members.4.training={steps = 10, snapshots = 3}",
+            "members.parsec.training: expected at most 2 snapshots of the late ones of 10 steps, but got 3; lower",
+        ),
+        (
+            "members.0={method = 'few_shot', partitions = {warm_up = 0.9}, training = {snapshots = 3}}",
+            "members.few_shot.partitions.warm_up = 0.9 leaves the partitions fewer than training.snapshots = 3 late",
+        ),
         ('members.0.objectives=["eror"]', "did you mean 'error'?"),
         ("members.0.training_rule=unifrm", "did you mean 'uniform'?"),
         ("selector.aggregator=bord", "did you mean 'borda'?"),
@@ -156,6 +171,31 @@ def test_a_wrong_name_or_setting_is_told_with_its_place(override: str, told: str
     with pytest.raises(UserError) as mistake:
         make_plan(load(None, [override]))
     assert told in str(mistake.value) and "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("by", ["gradient", "lexicographic"])
+@pytest.mark.parametrize(
+    ("rule", "canonical", "told"),
+    [("fair", "None", "blocks of one size"), ("uniform", "alike", "at least 10 in 20,000 draws")],
+)
+def test_a_rule_that_cannot_train_a_partition_is_told_before_the_warm_up_is_trained(
+    by: str, rule: str, canonical: str, told: str, own: Path
+) -> None:
+    space = (
+        "from raynas.space import SearchSpace, ChoiceBlock\ndef alike(key):\n    return (0, key[1])\nsupernet = None\n"
+    )
+    blocks = "tuple(ChoiceBlock(one, ('x', 'y')) for one in 'ab')"
+    (own / "my_space.py").write_text(f"{space}SPACE = SearchSpace('mine', {blocks}, canonical={canonical})\n")
+    member = {"method": "few_shot", "training_rule": rule, "rule_settings": {"sampling": "distinct"}}
+    name = {"name": "my_space"}
+    assert plan({**member, "method": "random_search"}, space=name).supernets
+    with pytest.raises(UserError, match=f"^members.few_shot.rule_settings, for a partition: .*{told}.*; take"):
+        plan({**member, "partitions": {"by": by}}, space=name)
+
+
+def test_a_rule_that_can_train_every_partition_is_not_refused() -> None:
+    distinct = {"method": "few_shot", "rule_settings": {"sampling": "distinct"}}
+    assert plan(distinct).supernets and plan({**distinct, "partitions": {"by": "lexicographic"}}).supernets
 
 
 @pytest.mark.parametrize(

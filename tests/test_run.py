@@ -17,8 +17,7 @@ from raynas.storage import Folder
 def begun(tmp_path: Path) -> Folder:
     """A run of the built-in configuration."""
     folder = open_run(load(None), str(tmp_path), "run")
-    same_data(folder, "images")
-    begin_run(folder, load(None))
+    begin_run(folder, load(None), "images")
     return folder
 
 
@@ -27,9 +26,8 @@ def again(tmp_path: Path, *overrides: str) -> Folder:
 
 
 def test_a_folder_is_nobodys_before_the_run_has_begun(tmp_path: Path) -> None:
-    folder = again(tmp_path)
-    assert folder.names() == []
-    same_data(folder, "some images")  # then the attempt is refused
+    same_data(again(tmp_path), "some images")  # then the attempt is refused
+    assert not list(tmp_path.iterdir())
     same_data(again(tmp_path, "seed=1"), "other images")
 
 

@@ -96,14 +96,33 @@ def test_averaging_and_snapshots_change_the_supernets_id_only_if_they_are_set() 
 
 
 @pytest.mark.parametrize(
-    ("steps", "snapshots", "expected"),
-    [(800, 0, []), (800, 3, [600, 664, 736]), (100, 1, [75]), (12, 3, [9, 10, 11]), (2, 3, []), (1, 2, [])],
+    ("training", "expected"),
+    [
+        ({"steps": 800}, []),
+        ({"steps": 800, "snapshots": 3}, [600, 664, 736]),
+        ({"steps": 100, "snapshots": 1}, [75]),
+        ({"steps": 12, "snapshots": 3}, [9, 10, 11]),
+        ({"steps": 800, "snapshots": 3, "averaging": 1.0}, [648, 704, 752]),
+        ({"steps": 800, "snapshots": 3, "averaging": 0.1}, [736, 760, 784]),
+    ],
 )
 def test_snapshots_are_spread_over_the_last_quarter_on_points_of_the_curve(
-    steps: int, snapshots: int, expected: list[int]
+    training: dict[str, Any], expected: list[int]
 ) -> None:
-    trainer = make_trainer("uniform", small_config(training={"steps": steps, "snapshots": snapshots}))
-    assert trainer.snapshot_steps == expected
+    assert make_trainer("uniform", small_config(training=training)).snapshot_steps == expected
+
+
+def test_more_snapshots_than_late_steps_are_refused() -> None:
+    for training in ({"steps": 2, "snapshots": 1}, {"steps": 12, "snapshots": 4}, {"averaging": 0.05, "snapshots": 1}):
+        with pytest.raises(UserError, match=r"^training: expected at most \d snapshots of the late ones of \d+ steps"):
+            small_config(training=training)
+
+
+def test_only_a_training_to_the_schedules_end_is_averaged() -> None:
+    warm_up = make_trainer("uniform", small_config(training={"averaging": 1.0}), end=6)
+    while not warm_up.done:
+        warm_up.train_step()
+    assert _equal(warm_up.weights(), warm_up.supernet.state_dict())
 
 
 def test_a_decay_without_an_average_is_refused() -> None:

@@ -110,5 +110,7 @@ def test_impossible_settings_are_refused() -> None:
     for settings in ({"depths": ()}, {"depths": (3, 2)}, {"heads": (0, 1)}, {"ratios": (2.0, 2.0)}):
         with pytest.raises(ValueError, match=f"expected {next(iter(settings))} above 0 in rising order"):
             space(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"least product is at least 1, .* but got 192 and 0.005; raise"):
+        space(ratios=(0.005, 1.0))
     with pytest.raises(ValueError, match="patch=0"):
         supernet(in_channels=3, classes=4, resolution=8, patch=0)

@@ -179,7 +179,7 @@ def _scores(config: Config, storage: str, architectures: Sequence[Architecture])
         _reuse(Folder(storage), folder, f"supernets/{supernet.id}")
     with Progress(Console(stderr=True)) as progress:
         run = pipeline.start(config, folder, None, progress)
-        begin_run(folder, config)
+        begin_run(folder, config, run.fingerprint)
         pipeline.train(run)
         table = pipeline.score(run, architectures)
     folder.write_table("ranked.parquet", table)

@@ -17,13 +17,12 @@ import ray
 from jobs.benchmarks.training_step import BareLoop, Call, make_trainer, spread
 from raynas import device as devices
 from raynas import seeds
-from raynas.config import check
+from raynas.config import LOGS, check
 from raynas.data import load
 from raynas.distributed.cluster import connect
 from raynas.distributed.shards import Replica
 from raynas.plan import build_supernet, make_plan
 from raynas.storage import Folder
-from raynas.trainer import LOGS
 
 HALVES = 10
 """Times that each of the two trains; the first is not counted."""

@@ -42,6 +42,7 @@ class Run:
     plan: Plan
     folder: Folder
     arrays: dict[str, NDArray[Any]]
+    fingerprint: str
     progress: Progress
 
     @contextlib.contextmanager
@@ -79,7 +80,7 @@ def start(config: Config, folder: Folder, address: str | None, progress: Progres
     cluster.connect(address)
     cluster.require(plan)
     progress.finish()
-    return Run(plan, folder, dataset.to_numpy(), progress)
+    return Run(plan, folder, dataset.to_numpy(), dataset.fingerprint, progress)
 
 
 def train(run: Run) -> None:

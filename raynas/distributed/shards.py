@@ -87,7 +87,7 @@ class Replica:
             return None
         point = self.trainer.advance()
         if self.trainer.group.rank == 0 and self.trainer.step in self.trainer.snapshot_steps:  # before a checkpoint
-            save_weights(self.folder, weights_file(self.trainer.step), self.trainer.supernet.state_dict())
+            save_weights(self.folder, weights_file(self.trainer.step), self.trainer.weights())
         due = time.monotonic() - self.saved >= self.plan.training.checkpoint_every_s
         if due and self.trainer.group.rank == 0:
             save_state(self.folder, CHECKPOINT, self.trainer.state_dict())

@@ -58,8 +58,9 @@ def search_tables(
         raise UserError("no member can search a table: all learn from a supernet; add --method random_search.")
     table = TableEvaluator(plan.space, path, config.table or TableSettings())
     run = open_run(config, storage, name or f"table-{Path(path).stem}-{content_hash(settings_of(config))}")
-    same_data(run, content_hash([list(map(encode, table.row)), table.reward_A, table.report_A, table.cost_A]))
-    begin_run(run, config)
+    fingerprint = content_hash([list(map(encode, table.row)), table.reward_A, table.report_A, table.cost_A])
+    same_data(run, fingerprint)
+    begin_run(run, config, fingerprint)
     parts = _read(run)
     with Progress(Console()) as progress:
         for line in _remarks(table, plan.members, members):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raynas.errors import UserError
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
@@ -50,7 +51,9 @@ class Importance(FixedRule):
     ) -> None:
         super().__init__(space)
         if not (0 <= strength < 1 and 0 <= decay < 1):
-            raise ValueError(f"expected strength and decay from 0 to below 1, but got {strength=} and {decay=}")
+            raise ValueError(
+                f"expected strength and decay from 0 to below 1, but got {strength=} and {decay=}; correct them"
+            )
         del seed  # the trainer hands each step its generator; nothing else is drawn
         self.steps = steps
         self.strength = strength
@@ -58,6 +61,14 @@ class Importance(FixedRule):
         self.corrected = corrected
         self.seen = 0
         self.norms = [np.full(len(block.choices), math.nan) for block in space.blocks]
+
+    def check(self, supernet: Supernet) -> None:
+        """Raises UserError where no choice has weights of its own whose norm could tell, before anything is trained."""
+        if not any(places for _, places in supernet.owners()):
+            raise UserError(
+                f"importance expects choices with weights of their own, but those of {self.space.name} share slices of "
+                "the same ones, and all would be drawn alike; choose the training_rule uniform or ordered_dropout."
+            )
 
     def step(
         self,

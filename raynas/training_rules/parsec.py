@@ -45,7 +45,9 @@ class Parsec:
         temperature: float = 1.0,
     ) -> None:
         if samples < 1 or temperature <= 0:
-            raise ValueError(f"expected samples >= 1 and temperature > 0, but got {samples=} and {temperature=}")
+            raise ValueError(
+                f"expected samples >= 1 and temperature > 0, but got {samples=} and {temperature=}; raise the lower one"
+            )
         del seed  # the trainer hands each step its generator; theta starts at zero, the uniform distribution
         self.space = space
         self.samples = samples

@@ -27,7 +27,7 @@ class Sandwich(FixedRule):
     def __init__(self, space: SearchSpace, *, seed: int, children: int = 2) -> None:
         super().__init__(space)
         if children < 0:
-            raise ValueError(f"expected children >= 0, but got {children=}")
+            raise ValueError(f"expected children >= 0, but got {children=}; raise it")
         del seed  # the trainer hands each step its generator; nothing else is drawn
         self.children = children
         self.ends: tuple[Architecture, Architecture] | None = None

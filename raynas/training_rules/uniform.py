@@ -27,7 +27,7 @@ class Uniform(FixedRule):
     def __init__(self, space: SearchSpace, *, seed: int, paths: int = 1, sampling: Sampling = "keys") -> None:
         super().__init__(space)
         if paths < 1:
-            raise ValueError(f"expected paths >= 1, but got {paths=}")
+            raise ValueError(f"expected paths >= 1, but got {paths=}; raise it")
         del seed  # the trainer hands each step its generator; nothing else is drawn
         self.sampling = PathSampling(space, single_paths, sampling)
         self.paths = paths

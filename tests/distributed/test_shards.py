@@ -69,16 +69,16 @@ def test_one_replica_trains_what_a_bare_trainer_trains(data: ray.ObjectRef, tmp_
     bare = make_trainer("parsec", config, samples=2)
     while bare.step < supernet.training.steps:
         bare.advance()
-        if bare.step == 9:
-            late = {name: value.clone() for name, value in bare.supernet.state_dict().items()}
+        if bare.step == 10:
+            late = {name: value.clone() for name, value in bare.weights().items()}
     folder = Folder(str(tmp_path)) / f"supernets/{supernet.id}"
     weights = load_weights(folder, "weights.safetensors")
     assert weights.keys() == bare.weights().keys()
     assert all(value.equal(weights[name]) for name, value in bare.weights().items())
     state = folder.read_json("state.json")
     assert state["failure"] is None
-    assert state["snapshots"] == [9]
-    snapshot = load_weights(folder, "snapshot-9.safetensors")
+    assert state["snapshots"] == [10]
+    snapshot = load_weights(folder, "snapshot-10.safetensors")
     assert all(value.equal(snapshot[name]) for name, value in late.items())
     assert state["probabilities"] == [p.tolist() for p in bare.rule.probabilities()]
 

@@ -221,7 +221,7 @@ def test_a_run_with_partitions_goes_through_the_pipeline_as_one_ranker(run: Fold
     folder = Folder(str(tmp_path / "run"))
     folder.write("config.toml", b"")
     with Progress(Console(quiet=True)) as progress:
-        whole = pipeline.Run(plan, folder, load("digits").to_numpy(), progress)
+        whole = pipeline.Run(plan, folder, load("digits").to_numpy(), "", progress)
         pipeline.select(whole)
         ranked = pipeline.score(whole, ASKED)
     assert ranked.column_names == ["architecture", "name", "uniform_few_shot", "fair", "consensus"]
