@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from raynas.architecture import decode
-from raynas.checkpoint import corrupt, load_weights
+from raynas.checkpoint import corrupt, load_weights, weights_file
 from raynas.config import Config
 from raynas.data import load, split
 from raynas.errors import UserError
@@ -20,7 +20,7 @@ from raynas.plan import build_supernet
 from raynas.run import same_data
 from raynas.storage import Folder
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS = weights_file()
 EXAMPLES = 8
 TOLERANCE = 1e-4
 """Largest difference of logits that the exported program may show: it may order float32 sums otherwise."""

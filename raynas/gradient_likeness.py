@@ -13,6 +13,7 @@ from torch.nn import functional
 from raynas import device as devices
 from raynas import seeds
 from raynas.batches import Batches
+from raynas.depthwise import accelerate
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
@@ -25,6 +26,7 @@ def gradient_likeness(
     A choice's gradient is averaged over `paths` random paths through it, each on its own training batch. Paths and
     batches are the same for all choices: they differ in the choice alone. A choice without any gradient is unlike all.
     """
+    accelerate(supernet, train.device)
     choices = len(space.blocks[block].choices)
     shared = [parameter for parameter, places in supernet.owners() if block not in dict(places)]
     mean_CP = torch.zeros(choices, sum(parameter.numel() for parameter in shared), device=shared[0].device)

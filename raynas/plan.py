@@ -124,7 +124,7 @@ def make_plan(config: Config) -> Plan:
         if supernet.split is not None:  # what a rule refuses of a part is told before the warm-up is trained
             for part in possible_parts(space, supernet.split.settings, seed=supernet.seed):
                 build_rule(supernet, part.restrict(space), f"{what}, for a partition")
-        build_strategy(member, space, uniform_probabilities(space))
+        build_strategy(member, space, space.uniform_probabilities())
         members.append(member)
     for cost in config.evaluation.costs:
         load_member("raynas.costs", cost)
@@ -207,11 +207,6 @@ def _check_stand_alone(config: Config, space: SearchSpace) -> None:
             f"retraining.space_settings ({changed}) changes the choices of {space.name}, so that what is found could "
             "not be trained; move that setting to space.settings."
         )
-
-
-def uniform_probabilities(space: SearchSpace) -> tuple[NDArray[np.float64], ...]:
-    """For each block the uniform distribution over its choices."""
-    return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in space.blocks)
 
 
 def _supernets(

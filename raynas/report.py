@@ -118,6 +118,8 @@ def _finalists(record: RunRecord, space: SearchSpace | None, page: Page) -> Html
     cards = element(
         "div", *(_card(record, trial, space, trial is chosen) for trial in record.finalists), _class="cards"
     )
+    if record.trained_otherwise:
+        cards = join([element("p", record.trained_otherwise, _class="note"), cards])
     figure = charts.stand_alone_curves(record)
     if not figure["data"]:
         return cards

@@ -47,9 +47,9 @@ class Restricted(Supernet):
         """What the path uses of the network's sliced parameters."""
         return self.network.prefixes(self.partition.outer(architecture))
 
-    def cut(self, architecture: Architecture, *, stand_alone: bool = True) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
+    def cut(self, architecture: Architecture) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
         """The path cut out of the network."""
-        return self.network.cut(self.partition.outer(architecture), stand_alone=stand_alone)
+        return self.network.cut(self.partition.outer(architecture))
 
     def _outer(self, block: int, choice: int | Tensor) -> int | Tensor:
         allowed = self.partition.choices[block]

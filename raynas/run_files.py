@@ -8,6 +8,10 @@ from raynas.evaluation import SCORES
 from raynas.search import schema
 from raynas.storage import Folder
 
+JOINED = "partitions.json"
+"""What a supernet that is made of others has in the place of weights."""
+JOINED_KEYS = ("partitions", "parts", "warm_up", "settings")
+
 
 def check_files(run: Folder, config: Config) -> None:
     """Read all that a continued run takes up; raises UserError for a file that is broken or lacks something."""
@@ -20,8 +24,8 @@ def check_files(run: Folder, config: Config) -> None:
         place = run / f"supernets/{name}"
         if place.exists("state.json"):
             state = place.read_json("state.json", keys=("label", "failure", "probabilities", "snapshots"))
-            if state["failure"] is None and place.exists("partitions.json"):
-                place.read_json("partitions.json", keys=("partitions", "parts", "warm_up", "settings"))
+            if state["failure"] is None and place.exists(JOINED):
+                place.read_json(JOINED, keys=JOINED_KEYS)
             elif state["failure"] is None:
                 for step in (None, *state["snapshots"]):
                     load_weights(place, weights_file(step))

@@ -110,6 +110,18 @@ class RunRecord:
         """A section of the configuration, empty if it is not there."""
         return self.config.get(name) or {}
 
+    @property
+    def trained_otherwise(self) -> str | None:
+        """One sentence on finalists' costs, where other networks are trained than were searched."""
+        changes = self.section("retraining").get("space_settings")
+        if not changes:
+            return None
+        settings = ", ".join(f"{name} = {value}" for name, value in changes.items())
+        return (
+            f"Trained from scratch with {settings}: these costs are of those networks; the limits and the ranking's "
+            "costs are of the networks that were searched."
+        )
+
     def supernet_label(self, identity: str) -> str:
         """What the supernet `identity` is called."""
         return next((net.label for net in self.supernets if net.identity == identity), identity)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raynas.architecture import Architecture, decode, encode
 from raynas.errors import UserError
@@ -50,6 +51,10 @@ class SearchSpace:
         for block in self.blocks:
             size *= len(block.choices)
         return size
+
+    def uniform_probabilities(self) -> tuple[NDArray[np.float64], ...]:
+        """For each block the uniform distribution over its choices."""
+        return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in self.blocks)
 
     def check(self, architecture: Architecture) -> Architecture:
         """Return the architecture if it lies in the space; raises UserError otherwise."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -44,9 +46,10 @@ def _finalists(record: RunRecord) -> list[Table | Text]:
             *(cost(name, values.get(name)) for name in costs),
             style="bold" if trial is record.chosen else "",
         )
+    note = [Text(printable(f"{record.trained_otherwise}\n"), style="dim")] if record.trained_otherwise else []
     if record.chosen is None:
-        return [table]
-    return [table, Text.assemble(("* chosen: ", "bold"), printable(record.chosen.name)), Text()]
+        return [table, *note]
+    return [table, *note, Text.assemble(("* chosen: ", "bold"), printable(record.chosen.name)), Text()]
 
 
 def _trust(record: RunRecord) -> list[Table | Text]:
@@ -121,7 +124,8 @@ def _table(title: str, *columns: str, words: int = 1) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         is_text = index < words
-        # a name of any length leaves the numbers their room within 80 columns
+        # a name of any length leaves the numbers their room within 80 columns, and goes on in the next line
         width = (22, 12)[index] if is_text else None
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=True, max_width=width)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        table.add_column(column, justify=justify, no_wrap=not is_text, overflow="fold", max_width=width)
     return table

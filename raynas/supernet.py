@@ -275,20 +275,19 @@ class Supernet(nn.Module):
                     result[parameter][tuple(map(slice, shape))] = False
         return result
 
-    def subnet(self, architecture: Architecture, *, stand_alone: bool = True) -> Subnet:
-        """Cut one path out: a network with its own copy of the weights and, where stand-alone, ordinary BatchNorm.
+    def subnet(self, architecture: Architecture) -> Subnet:
+        """Cut one path out: a network with its own copy of the weights, whose layers take their stand-alone form.
 
-        stand_alone: whether layers that serve the search alone take their stand-alone form (BatchNorm with its own
-            statistics, a skip without stabiliser). A path that is tuned before it is scored must keep them: False.
+        That is ordinary BatchNorm with its own statistics, and a skip without stabiliser.
         """
-        return self.cut(architecture, stand_alone=stand_alone)[0]
+        return self.cut(architecture)[0]
 
-    def cut(self, architecture: Architecture, *, stand_alone: bool = True) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
+    def cut(self, architecture: Architecture) -> tuple[Subnet, dict[nn.Module, nn.Module]]:
         """A subnet, and what it has in the place of each of the supernet's modules."""
         copies: dict[nn.Module, nn.Module] = {
             module: nn.Identity() for module in self.modules() if isinstance(module, Shared)
         }
-        network = _copy(self, architecture, copies, stand_alone)
+        network = _copy(self, architecture, copies)
         assert isinstance(network, Supernet)
         subnet = Subnet(network, architecture).to(next(self.parameters()).device)  # BatchNorm2d is made on the CPU
         return subnet, copies
@@ -317,7 +316,7 @@ class Subnet(nn.Module):
         parts = [module for module in self.modules() if isinstance(module, TrainingOnly)]
         if not parts:
             return self
-        network = _copy(self, self.architecture, {part: nn.Identity() for part in parts}, stand_alone=True)
+        network = _copy(self, self.architecture, {part: nn.Identity() for part in parts})
         assert isinstance(network, Subnet)
         return network
 
@@ -345,18 +344,16 @@ def _run(option: nn.Module, inputs: Tensor, architecture: Choices) -> Tensor:
     return outputs
 
 
-def _copy(
-    module: nn.Module, architecture: Architecture, copies: dict[nn.Module, nn.Module], stand_alone: bool
-) -> nn.Module:
+def _copy(module: nn.Module, architecture: Architecture, copies: dict[nn.Module, nn.Module]) -> nn.Module:
     """A copy with its own parameters and buffers; what depends on the path is cut to it.
 
-    stand_alone: whether what has such a form (BatchNorm, ELS) takes it.
+    What has a stand-alone form (BatchNorm, ELS) takes it.
     """
     if (copy := copies.get(module)) is not None:
         return copy
     if isinstance(module, PathModule):
-        copy = module.cut(architecture, lambda part: _copy(part, architecture, {}, stand_alone))
-    elif stand_alone and (form := getattr(module, "stand_alone", None)) is not None:
+        copy = module.cut(architecture, lambda part: _copy(part, architecture, {}))
+    elif (form := getattr(module, "stand_alone", None)) is not None:
         copy = form()
         assert isinstance(copy, nn.Module)
     else:
@@ -371,7 +368,7 @@ def _copy(
         }
         copy._buffers = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
         copy._modules = {
-            name: None if child is None else _copy(child, architecture, copies, stand_alone)
+            name: None if child is None else _copy(child, architecture, copies)
             for name, child in module._modules.items()
         }
     copies[module] = copy

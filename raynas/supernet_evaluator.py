@@ -22,6 +22,7 @@ from raynas.batches import Batches
 from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
+from raynas.depthwise import accelerate
 from raynas.evaluation import SCORES, Evaluation
 from raynas.fine_tuning import fine_tuned
 from raynas.fitted_head import features, fit_head
@@ -97,6 +98,8 @@ class SupernetEvaluator:
             train.augmented(step, settings.fine_tune_batch_size, seed, "fine_tuning")
             for step in range(settings.fine_tune_steps)
         ]
+        if self.fine_tuning:
+            accelerate(self.supernet, device)
         self.classes = split.dataset.classes
         self.classifiers: list[nn.Module] = []
         if settings.head == "fitted":

@@ -96,7 +96,7 @@ class FixedRule:
 
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """Uniform over each block's choices."""
-        return tuple(np.full(len(block.choices), 1 / len(block.choices)) for block in self.space.blocks)
+        return self.space.uniform_probabilities()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing is learnt."""

@@ -16,28 +16,30 @@ import raynas.training_rules
 from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.checkpoint import load_state, save_state
+from raynas.common_scale import Scale, common_scale
 from raynas.config import Config, PartitionSettings
 from raynas.costs.parameters import parameters
 from raynas.data import Split, load, split
+from raynas.depthwise import DepthwiseConv2d
 from raynas.evaluation import Evaluation
 from raynas.gradient_likeness import gradient_likeness
 from raynas.members import members
 from raynas.partition import Partition, split_space
-from raynas.partitioned_evaluator import PartitionedEvaluator, Scale, common_scale
 from raynas.plan import build_rule, build_supernet
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
-from raynas.supernet import Choice, Choices, Supernet, touched
+from raynas.supernet import Choice, Choices, Supernet, seeded, touched
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
 from raynas.training_rule import Batch, StepResult
 from raynas.training_rules.importance import Importance
-from search_spaces import nats_size
+from search_spaces import nas_bench_macro, nats_size
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import config_for, make_trainer, rule_plan, small_config
+from tests.partitioned_evaluator import PartitionedEvaluator
 
 RULES = members(raynas.training_rules.__name__)
 WARM_UP = 6
@@ -286,6 +288,13 @@ def test_the_likeness_is_that_of_the_mean_gradients_of_the_paths() -> None:
             cosine = functional.cosine_similarity(means[i], means[j], dim=0)
             assert found_CC[i, j] == pytest.approx(1.0 if i == j else float(cosine), abs=1e-4)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_gradients_are_compared_by_fast_depthwise_convolutions() -> None:
+    settings = {"in_channels": 1, "classes": 10, "resolution": 8, "channels": 4, "head_channels": 8}
+    network, train = seeded(nas_bench_macro.supernet, 0, **settings), make_trainer("uniform").train
+    gradient_likeness(network, nas_bench_macro.SPACE, train, block=0, paths=1, batch_size=8, seed=0)
+    assert any(isinstance(module, DepthwiseConv2d) for module in network.modules())
 
 
 # Scoring

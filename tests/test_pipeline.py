@@ -25,7 +25,7 @@ from raynas.costs.parameters import parameters
 from raynas.data import load, split
 from raynas.derivations.mode import mode
 from raynas.pareto import pareto_front
-from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_plan, uniform_probabilities
+from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_plan
 from raynas.retraining import StandAloneTraining
 from raynas.search import schema
 from raynas.selector import consensus
@@ -240,7 +240,7 @@ def test_a_member_ends_with_what_it_found(run: Run, name: str) -> None:
 
 
 def test_random_search_asks_what_its_seed_says_alone(run: Run) -> None:
-    strategy = build_strategy(run.member("random_search"), SPACE, uniform_probabilities(SPACE))
+    strategy = build_strategy(run.member("random_search"), SPACE, SPACE.uniform_probabilities())
     rows = run.rows("evaluations/random_search.parquet")
     assert [row["architecture"] for row in rows] == [encode(one) for one in strategy.ask(len(rows))]
 

@@ -19,7 +19,7 @@ from raynas.errors import UserError
 from raynas.report import write_report
 from raynas.run_record import best_so_far, is_random, read_run
 from raynas.storage import Folder
-from raynas.summary import print_summary
+from raynas.summary import _table, print_summary
 from raynas.units import accuracy, cost, duration, interval, quantity
 from tests.example_run import MEMBERS, NASTY, build
 
@@ -273,6 +273,14 @@ def test_numbers_that_are_none_are_left_out(run):
     assert "fair/uniform –" in summary(run)
 
 
+def test_costs_of_networks_that_were_trained_otherwise_than_searched_are_told_so(run):
+    told = "Trained from scratch with cells = 20"
+    assert told not in summary(run) and told not in Reader(Path(write_report(run)).read_text()).text
+    changed = "[retraining]\nspace_settings = {cells = 20}\n"
+    run.write("config.toml", run.read("config.toml").replace(b"[retraining]\n", changed.encode()))
+    assert told in summary(run) and told in Reader(Path(write_report(run)).read_text()).text
+
+
 # --- the terminal -------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +290,16 @@ def test_the_summary_is_plain_and_fits_80_columns(runs, ugly):
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
     assert text.splitlines()[-1].endswith("report.html") or "not written yet" in text
+
+
+def test_a_long_name_goes_on_in_the_next_line_instead_of_being_cut(runs):
+    found = _table("Members", "member", "supernet", "scored", words=2)
+    found.add_row("a_member_whose_name_is_longer_than_22", "uniform_few_shot_2", "12,345")
+    console = Console(file=io.StringIO(), width=40)
+    console.print(found)
+    cells = [line.split() for line in console.file.getvalue().splitlines()[4:]]
+    assert "".join(row[0] for row in cells if row) == "a_member_whose_name_is_longer_than_22"
+    assert cells[0][1:] == ["uniform_few_", "12,345"] and cells[1][1:] == ["shot_2"]
 
 
 def test_the_summary_of_a_failure_cannot_steer_the_terminal(run):

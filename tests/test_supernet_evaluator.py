@@ -17,12 +17,14 @@ from raynas.architecture import Architecture
 from raynas.config import Config
 from raynas.costs import macs, parameters
 from raynas.data import Split, load, split
+from raynas.depthwise import DepthwiseConv2d
 from raynas.evaluation import Evaluation
 from raynas.fine_tuning import fine_tuned
 from raynas.plan import build_supernet
 from raynas.strategies.random_search import RandomSearch
-from raynas.supernet import Supernet
+from raynas.supernet import Supernet, seeded
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
+from search_spaces import nas_bench_macro
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import small_config
 
@@ -315,3 +317,10 @@ def isomorphic(count: int) -> list[tuple[Architecture, Architecture]]:
         if twin != key:
             pairs.append((twin, key))
     return pairs
+
+
+def test_candidates_are_fine_tuned_by_fast_depthwise_convolutions(make: Make) -> None:
+    settings = {"in_channels": 1, "classes": 10, "resolution": 8, "channels": 4, "head_channels": 8}
+    network = seeded(nas_bench_macro.supernet, 0, **settings)
+    make("fine-tuned", network=network)
+    assert any(isinstance(module, DepthwiseConv2d) for module in network.modules())

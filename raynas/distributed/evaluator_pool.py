@@ -18,13 +18,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from raynas import device as devices
 from raynas.architecture import Architecture
 from raynas.checkpoint import load_weights, weights_file
+from raynas.common_scale import common_scale
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, bundle
 from raynas.distributed.splits import Joined, read_joined
 from raynas.evaluation import SCORES, Evaluation
 from raynas.partition import reference_sample
-from raynas.partitioned_evaluator import common_scale
 from raynas.plan import build_supernet, load_space
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator

@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from raynas import device as devices
 from raynas.architecture import Architecture, encode
 from raynas.config import Config
 from raynas.data import load, split
@@ -72,6 +73,7 @@ def _tell(progress: Progress, task: str, done: float, facts: dict[str, float]) -
 def start(config: Config, folder: Folder, address: str | None, progress: Progress) -> Run:
     """Check everything that can be checked before anything starts, and connect to Ray."""
     progress.begin("start", {}, unit="")
+    devices.prepare(1)  # the networks are tried on two images: threads would only wait for those of others at work
     plan = make_plan(config)
     dataset = load(config.data.name, resolution=config.data.resolution)
     split(dataset, config.data.validation_fraction, config.seed)

@@ -15,7 +15,7 @@ from raynas.distributed.cluster import Progress, bundle
 from raynas.errors import UserError
 from raynas.evaluation import SCORES, Evaluation
 from raynas.members import load_member
-from raynas.plan import MemberPlan, Plan, build_strategy, uniform_probabilities
+from raynas.plan import MemberPlan, Plan, build_strategy
 from raynas.search import Record, Remembering, search
 from raynas.storage import Folder
 
@@ -125,7 +125,7 @@ def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any,
     """
     member = next(one for one in plan.members if one.name == config["member"])
     learnt = run.read_json(f"supernets/{member.supernet}/state.json")["probabilities"]
-    probabilities = [np.array(p) for p in learnt] if learnt else uniform_probabilities(plan.space)
+    probabilities = [np.array(p) for p in learnt] if learnt else plan.space.uniform_probabilities()
     figures: dict[str, Any] = {"evaluations": 0, "best": None, "rejected": 0}
     try:
         for figures in member_search(member, plan, run, pool, selector, probabilities):

@@ -18,7 +18,7 @@ from ray import tune
 from raynas import device as devices
 from raynas import seeds
 from raynas.architecture import decode
-from raynas.checkpoint import load_state, save_state, save_weights
+from raynas.checkpoint import load_state, save_state, save_weights, weights_file
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
 from raynas.distributed.population import run_trials
@@ -89,7 +89,7 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: 
         for name in dict.fromkeys((*plan.config.evaluation.costs, "latency_ms"))
     }
     folder.write_table("curves.parquet", pa.Table.from_pylist(training.curves))
-    save_weights(folder, "weights.safetensors", training.network.finished().state_dict())
+    save_weights(folder, weights_file(), training.network.finished().state_dict())
     folder.write_json(
         "result.json",
         {

@@ -61,8 +61,8 @@ class Replica:
         if self.plan.split is not None and self.plan.part is not None:
             partition = read_split(self.run, self.plan.split)[self.plan.part]
             space = partition.restrict(space)
-            warm_up = f"supernets/{self.plan.split.warm_up}/weights.safetensors"
-            supernet.load_state_dict(load_weights(self.run, warm_up))
+            warm_up = self.run / f"supernets/{self.plan.split.warm_up}"
+            supernet.load_state_dict(load_weights(warm_up, weights_file()))
         self.trainer = Trainer(
             supernet=supernet,
             rule=build_rule(self.plan, space),

@@ -13,16 +13,15 @@ import torch
 from raynas import device as devices
 from raynas.augmentation import Augmenter
 from raynas.batches import Batches
-from raynas.checkpoint import load_weights
+from raynas.checkpoint import load_weights, weights_file
 from raynas.config import Config, PartitionSettings
 from raynas.data import Dataset, split
 from raynas.gradient_likeness import gradient_likeness
 from raynas.partition import Partition, joint_probabilities, split_space
 from raynas.plan import Plan, SplitPlan, SupernetPlan, build_supernet, load_space
+from raynas.run_files import JOINED, JOINED_KEYS
 from raynas.storage import Folder
 
-JOINED = "partitions.json"
-"""What a supernet that is made of others has in the place of weights."""
 MOST_DEATHS = 5
 
 
@@ -84,7 +83,7 @@ def read_joined(run: Folder, supernet: str) -> Joined | None:
     name = f"supernets/{identity}/{JOINED}"
     if not run.exists(name):
         return None
-    found = run.read_json(name, keys=("partitions", "parts", "warm_up", "settings"))
+    found = run.read_json(name, keys=JOINED_KEYS)
     return Joined(
         tuple(Partition(tuple(map(tuple, one))) for one in found["partitions"]),
         tuple(f"{part}{at}{step}" for part in found["parts"]),
@@ -101,7 +100,7 @@ def _choices_of_partitions(
     device = devices.prepare(plan.training.cpus_per_replica, plan.training.gpus_per_replica)
     dataset = Dataset.from_numpy(arrays)
     supernet = build_supernet(config, dataset, seed=plan.seed)
-    supernet.load_state_dict(load_weights(run, f"supernets/{split_plan.warm_up}/weights.safetensors"))
+    supernet.load_state_dict(load_weights(run, f"supernets/{split_plan.warm_up}/{weights_file()}"))
     supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = split(dataset, config.data.validation_fraction, config.seed)
     likeness = partial(

@@ -169,7 +169,7 @@ def _summary(table: TableEvaluator, members: Sequence[MemberPlan], parts: Mappin
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    summary.add_column("member", no_wrap=True, max_width=24)
+    summary.add_column("member", overflow="fold", max_width=24)
     for column in ("seeds", "evaluations", "mean", "std", "min", "max"):
         summary.add_column(column, justify="right", no_wrap=True)
     for member in members:

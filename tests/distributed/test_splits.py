@@ -21,18 +21,18 @@ from raynas.distributed.cluster import demands
 from raynas.distributed.evaluator_pool import evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.distributed.shards import CHECKPOINT, train_supernets
-from raynas.distributed.splits import JOINED, read_joined, read_split
+from raynas.distributed.splits import read_joined, read_split
 from raynas.evaluation import Evaluation
-from raynas.partitioned_evaluator import PartitionedEvaluator
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, make_plan
 from raynas.progress import Progress
-from raynas.run_files import check_files
+from raynas.run_files import JOINED, check_files
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
 from search_spaces.nas_bench_201 import SPACE
 from tests.helpers import small_config
+from tests.partitioned_evaluator import PartitionedEvaluator
 
 ASKED = RandomSearch(SPACE, seed=3).ask(12)
 SETTINGS: dict[str, Any] = {
@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {
             "partitions": {"paths": 1, "reference": 4},
             "settings": {"population_size": 4, "tournament_size": 2},
         },
-        {"method": "random_search", "training_rule": "fair", "training": {"steps": 2}},
+        {"method": "random_search", "training_rule": "fair", "training": {"steps": 2, "snapshots": 0}},
     ],
 }
 CONFIG = small_config(**SETTINGS)
