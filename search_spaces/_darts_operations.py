@@ -39,7 +39,7 @@ def operation(name: str, channels: int, stride: int, *, normalise_pools: bool, p
     if name == NOISE:
         return Noise(stride, place)
     if name == SKIP:
-        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+        return nn.Identity() if stride == 1 else reduction(channels, channels)
     if name in ("max_pool_3x3", "avg_pool_3x3"):
         pool = (
             nn.MaxPool2d(3, stride, padding=1)
@@ -73,21 +73,23 @@ class ReluConvNorm(nn.Sequential):
         )
 
 
-class FactorizedReduce(nn.Module):
+class FactorizedReduction(nn.Module):
     """Half the resolution without losing pixels: two 1x1 convolutions of stride 2, one of them a pixel further."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.near = nn.Conv2d(in_channels, out_channels // 2, kernel_size=1, stride=2, bias=False)
         self.far = nn.Conv2d(in_channels, out_channels - out_channels // 2, kernel_size=1, stride=2, bias=False)
-        self.norm = BatchNorm(out_channels)
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, out, ceil(H / 2), ceil(W / 2)); an odd side is continued with zeros."""
-        active_NCHW = functional.relu(inputs_NCHW)
-        height, width = inputs_NCHW.shape[2:]
-        shifted_NCHW = functional.pad(active_NCHW[:, :, 1:, 1:], (0, width % 2, 0, height % 2))
-        return self.norm(torch.cat([self.near(active_NCHW), self.far(shifted_NCHW)], 1))  # type: ignore[no-any-return]
+        """(N, C, H, W) -> (N, out, ceil(H / 2), ceil(W / 2)); beyond the last pixel are zeros."""
+        shifted_NCHW = functional.pad(inputs_NCHW, (0, 1, 0, 1))[:, :, 1:, 1:]
+        return torch.cat([self.near(inputs_NCHW), self.far(shifted_NCHW)], 1)
+
+
+def reduction(in_channels: int, out_channels: int) -> nn.Module:
+    """DARTS's FactorizedReduce, between ReLU and BatchNorm."""
+    return nn.Sequential(nn.ReLU(), FactorizedReduction(in_channels, out_channels), BatchNorm(out_channels))
 
 
 class Zero(nn.Module):

@@ -28,10 +28,10 @@ from search_spaces._darts_operations import (
     NONE,
     OPERATIONS,
     SKIP,
-    FactorizedReduce,
     ReluConvNorm,
     Zero,
     operation,
+    reduction,
 )
 from search_spaces._genotype import NODES
 
@@ -304,7 +304,7 @@ class Cell(nn.Module):
 
     def __init__(self, nodes: nn.Module, before_last: int, last: int, channels: int, kind: int, halve: bool) -> None:
         super().__init__()
-        self.before_last = FactorizedReduce(before_last, channels) if halve else ReluConvNorm(before_last, channels)
+        self.before_last = reduction(before_last, channels) if halve else ReluConvNorm(before_last, channels)
         self.last = ReluConvNorm(last, channels)
         self.nodes = nodes
         self.nothing = Zero(stride=2 if kind else 1)

@@ -28,6 +28,7 @@ from raynas.architecture import Architecture
 from raynas.elastic import Sometimes, is_absent, scaled
 from raynas.space import ChoiceBlock, Connection, SearchSpace
 from raynas.supernet import BatchNorm, Choice, Choices, Supernet
+from search_spaces._darts_operations import FactorizedReduction
 
 OPERATIONS = (
     "sep_conv_3x3",
@@ -319,21 +320,6 @@ class Head(nn.Module):
         return reduce(
             add, [layer(functional.relu(block).mean((2, 3)), architecture) for layer, block in parts], self.bias
         )
-
-
-class FactorizedReduction(nn.Module):
-    """Halves the resolution by 1x1 convolutions of stride 2, of even and of odd pixels, for half the channels each."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        half = out_channels // 2
-        self.even = nn.Conv2d(in_channels, out_channels - half, kernel_size=1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, half, kernel_size=1, stride=2, bias=False)
-
-    def forward(self, inputs_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, out, ceil(H / 2), ceil(W / 2)); beyond the last pixel are zeros."""
-        shifted_NCHW = functional.pad(inputs_NCHW, (0, 1, 0, 1))[:, :, 1:, 1:]
-        return torch.cat([self.even(inputs_NCHW), self.odd(shifted_NCHW)], 1)
 
 
 class Pair(nn.Module):
