@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from raynas.architecture import Architecture
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.stabiliser import EquivariantStabiliser
-from raynas.supernet import BatchNorm, Choice, Choices, Supernet
+from raynas.supernet import Choice, Choices, Supernet
+from search_spaces._mobile import conv_norm
 
 CHOICES = ("identity", "MB3_K3", "MB6_K5")
 LAYERS_PER_STAGE = (2, 3, 3)
@@ -81,8 +82,7 @@ class NasBenchMacro(Supernet):
     def __init__(self, in_channels: int, classes: int, channels: int, head_channels: int, stabiliser: bool) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
-            BatchNorm(channels),
+            *conv_norm(in_channels, channels, 3),
             nn.ReLU(inplace=True),
         )
         self.layers = nn.ModuleList()
@@ -92,8 +92,7 @@ class NasBenchMacro(Supernet):
             for _ in range(layers - 1):
                 self.layers.append(Choice(len(self.layers), _options(channels, channels, 1, stabiliser)))
         self.head = nn.Sequential(
-            nn.Conv2d(channels, head_channels, kernel_size=1, bias=False),
-            BatchNorm(head_channels),
+            *conv_norm(channels, head_channels, 1),
             nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -116,14 +115,11 @@ class MobileBlock(nn.Module):
         hidden = in_channels * expansion
         self.shortcut = stride == 1 and in_channels == out_channels
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, kernel_size=1, bias=False),
-            BatchNorm(hidden),
+            *conv_norm(in_channels, hidden, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, kernel_size, stride, padding=kernel_size // 2, groups=hidden, bias=False),
-            BatchNorm(hidden),
+            *conv_norm(hidden, hidden, kernel_size, stride, groups=hidden),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, out_channels, kernel_size=1, bias=False),
-            BatchNorm(out_channels),
+            *conv_norm(hidden, out_channels, 1),
         )
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
@@ -136,9 +132,7 @@ def _options(in_channels: int, out_channels: int, stride: int, stabiliser: bool)
     """The options of a layer, in the order of CHOICES."""
     identity: nn.Module
     if stride != 1 or in_channels != out_channels:
-        identity = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), BatchNorm(out_channels)
-        )
+        identity = nn.Sequential(*conv_norm(in_channels, out_channels, 1, stride))
     else:
         identity = EquivariantStabiliser(in_channels) if stabiliser else nn.Identity()
     return [
