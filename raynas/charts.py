@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raynas.drawing import COLOURS, QUIET
 from raynas.run_record import Row, RunRecord, best_so_far, is_random
@@ -149,6 +153,41 @@ def gap(points: Sequence[Mapping[str, Any]], predictor: str) -> Figure:
     return _figure(traces, title, "stand-alone accuracy", percent=True)
 
 
+def regret(
+    regrets: Mapping[str, NDArray[np.float64]], spent: Mapping[str, NDArray[np.float64]], x: str, baseline: str
+) -> Figure:
+    """Mean regret of members' searches, (S, E) each, against what was spent by each evaluation, (E,); 95 % shaded.
+
+    On a logarithmic axis, which a mean of 0 falls out of: it is drawn at a third of the smallest above 0.
+    """
+    means = {name: regrets[name].mean(0) for name in spent}
+    above = [mean[mean > 0].min() for mean in means.values() if (mean > 0).any()]
+    floor = min(above, default=1.0) / 3
+    searching = [name for name in spent if name != baseline]
+    traces = []
+    for name, mean_E in means.items():
+        searches, evaluations = regrets[name].shape
+        half_E = 1.96 * regrets[name].std(0, ddof=min(1, searches - 1)) / math.sqrt(searches)
+        colour = COLOURS[searching.index(name) % len(COLOURS)] if name in searching else QUIET
+        dash = "6px,4px" if name == baseline or searching.index(name) >= len(COLOURS) else "solid"
+        shown = sorted({*range(0, evaluations, -(-evaluations // POINTS)), evaluations - 1})
+        at = [float(spent[name][place]) for place in shown]
+        low, mid, high = (
+            [float(max(curve_E[place], floor)) for place in shown]
+            for curve_E in (mean_E - half_E, mean_E, mean_E + half_E)
+        )
+        quiet = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": _short(name)}
+        band = {"type": "scatter", "mode": "lines", "x": at, **quiet}
+        traces.append(band | {"y": high})
+        traces.append(band | {"y": low, "fill": "tonexty", "fillcolor": _faint(colour)})
+        line = {"color": colour, "width": 2.2, "dash": dash, "shape": "hv"}
+        hover = f"{html.escape(name)}: %{{y:.3g}} after %{{x:,.0f}}<extra></extra>"
+        traces.append(_line(name, at, mid, line, hover) | {"legendgroup": _short(name)})
+    figure = _figure(traces, x, "mean regret", yaxis={"type": "log", "exponentformat": "power"})
+    figure["layout"]["showlegend"] = True
+    return figure
+
+
 def wrap(text: str, width: int = 46) -> str:
     """A name for a hover label: markup escaped, long names over several lines."""
     lines = re.findall(rf".{{1,{width}}}(?:(?<=[|+,;) -])|$)|.{{1,{width}}}", text)
@@ -228,6 +267,11 @@ def _smooth(steps: Sequence[Any], values: Sequence[Any]) -> tuple[list[float], l
     groups = [known[start : start + size] for start in range(0, len(known), size)]
     means = [[sum(column) / len(group) for column in zip(*group, strict=True)] for group in groups]
     return [step for step, _ in means], [value for _, value in means]
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.13)"
 
 
 def _short(name: str, most: int = 36) -> str:

@@ -136,6 +136,48 @@ def search(
 
 
 @app.command()
+def leaderboard(
+    table: Annotated[
+        str,
+        typer.Option(
+            "--table",
+            metavar="FILE.parquet",
+            help="A table of known accuracies; name its columns with --set table.key=..., table.reward=..., "
+            "table.report=... and, optionally, table.cost=...",
+        ),
+    ],
+    config: ConfigFile = None,
+    space: Space = None,
+    method: Methods = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option("--evaluations", metavar="N", min=1, help="Of each search; by default search.evaluations."),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", min=1, help="Searches per strategy, each of its own seed.")
+    ] = 20,
+    set_: Overrides = None,
+    storage: Storage = "runs",
+    name: Name = None,
+    address: Address = None,
+) -> None:
+    """Rank all black-box strategies on a table of known accuracies, with regret curves.
+
+    All search by the reward alone. The same command again, or with more --repeats, continues. Without CONFIG.toml and
+    --method every strategy searches that needs nothing but scores; optuna_gp takes far longer than the others.
+
+    Example:
+
+    - `raynas leaderboard --table nb201.parquet --set table.key=arch_str --set table.reward=valid --set
+      table.report=test`
+    """
+    from raynas.leaderboard import black_box_methods
+
+    settings = _settings(config, space, None, method or (None if config else black_box_methods()), set_)
+    _leaderboard(settings, table, evaluations, repeats, storage, name, address)
+
+
+@app.command()
 def train(
     config: ConfigFile = None,
     space: Space = None,
@@ -440,11 +482,48 @@ def _architectures(path: Path, space: Any) -> list[tuple[int, ...]]:
 def _search_table(
     settings: Config, table: str, repeats: int, storage: str, name: str | None, address: str | None
 ) -> None:
-    from raynas.distributed.table_search import search_tables
+    from raynas.distributed.table_search import search_tables, summary
 
-    path, summary = search_tables(settings, table, repeats, storage, name, address)
-    _console().print(summary)
-    _print(path)
+    searched = search_tables(settings, table, repeats, storage, name, address)
+    _console().print(summary(searched))
+    _print(searched.path)
+
+
+def _leaderboard(
+    settings: Config,
+    path: str,
+    evaluations: int | None,
+    repeats: int,
+    storage: str,
+    name: str | None,
+    address: str | None,
+) -> None:
+    import numpy as np
+
+    from raynas.distributed.table_search import search_tables
+    from raynas.leaderboard import standings, summary, write_leaderboard
+
+    search = settings.search
+    if evaluations is not None:
+        search = search.model_copy(update={"evaluations": evaluations})
+    members = tuple(one.model_copy(update={"objectives": ("score",)}) for one in settings.members)
+    settings = settings.model_copy(update={"search": search, "members": members})
+    searched = search_tables(settings, path, repeats, storage, name, address)
+    table = searched.table
+    best = float(np.nanmax(table.report_A))
+    if not (ranked := standings(searched.rows)):
+        raise UserError(f"no strategy asked for anything that {path} holds; check that it is of {table.space.name}.")
+    facts = {
+        "table": Path(path).name,
+        "space": table.space.name,
+        "reward": table.settings.reward,
+        "evaluations": f"{search.evaluations:,}",
+        "asked at a time": f"{search.batch_size:,}",
+        "searches": f"{max(len(one.seeds) for one in ranked):,}",
+    }
+    page = write_leaderboard(searched.run, ranked, table.settings, best, facts)
+    _console().print(summary(ranked, table.settings, best))
+    _print(page)
 
 
 if __name__ == "__main__":

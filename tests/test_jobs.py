@@ -54,7 +54,7 @@ def test_an_entry_point_is_the_command_of_its_name(
 
 
 def test_every_command_that_runs_stages_has_an_entry_point() -> None:
-    assert ENTRY_POINTS == ["export", "gap", "rank", "report", "retrain", "search", "train"]
+    assert ENTRY_POINTS == ["export", "gap", "leaderboard", "rank", "report", "retrain", "search", "train"]
 
 
 @pytest.fixture(scope="module")

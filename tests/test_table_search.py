@@ -58,7 +58,7 @@ def search(table: str, tmp_path: Path) -> Search:
             "search": {"evaluations": 40, "random_baseline": False},
             **sections,
         }
-        written, _ = search_tables(config.check(values), path, repeats, str(tmp_path), name, None)
+        written = search_tables(config.check(values), path, repeats, str(tmp_path), name, None).path
         assert written == str(tmp_path / name / "table_search.parquet")
         return pq.read_table(written)
 
@@ -178,10 +178,10 @@ def test_a_table_of_nothing_that_is_asked_ends_without_rows(search: Search, tmp_
 def test_the_summary_is_read_on_80_columns(table: str, tmp_path: Path) -> None:
     members = [{"method": "random_search", "name": "a-name-that-somebody-made-much-too-long-for-any-terminal"}]
     settings = config.check({"space": {"name": "nas_bench_macro"}, "members": members})
-    _, summary = search_tables(settings, table, 2, str(tmp_path), None, None)
+    searched = search_tables(settings, table, 2, str(tmp_path), None, None)
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(summary)
+        console.print(table_search.summary(searched))
     text = captured.get()
     assert max(map(len, text.splitlines())) <= 80
     for word in ("report of the best by reward", "highest report in the table: 98", "128", "mean", "std"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +39,42 @@ Parts = dict[tuple[str, int], pa.Table]
 """The rows of each search, by member and seed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The searches of a table: in which folder they stand, of which members, and their rows by member and seed."""
+
+    run: Folder
+    table: TableEvaluator
+    members: tuple[MemberPlan, ...]
+    parts: Parts
+
+    @property
+    def path(self) -> str:
+        """Of `table_search.parquet`."""
+        return self.run.path(FILE)
+
+    @property
+    def rows(self) -> pa.Table:
+        """All rows: by member, in the configuration's order, then by seed."""
+        order = {member.name: place for place, member in enumerate(self.members)}
+        keys = sorted(self.parts, key=lambda key: (order[key[0]], key[1]))
+        return pa.concat_tables([SEARCH_SCHEMA.empty_table(), *(self.parts[key] for key in keys)])
+
+
 def search_tables(
     config: Config, path: str, repeats: int, storage: str, name: str | None, address: str | None
-) -> tuple[str, Table]:
+) -> Searched:
     """Run every member `repeats` times against the table; writes `table_search.parquet`.
 
-    Returns the file's path, and a table of the mean and spread of what was found. What the file holds already is kept
-    and not searched again, so more repeats can be added. A member that minimises several objectives minimises minus
-    the reward and the cost, if `[table]` names one; every other only minus the reward. A member whose strategy needs
-    what a training rule learnt is left out: a table has no supernet to learn with. Raises UserError for constraints,
-    which a table cannot check.
+    What the file holds already is kept and not searched again, so more repeats can be added. A member that minimises
+    several objectives minimises minus the reward and the cost, if `[table]` names one; every other only minus the
+    reward. A member whose strategy needs what a training rule learnt is left out: a table has no supernet to learn
+    with. Raises UserError for constraints, which a table cannot check.
     """
     if config.constraints:
         raise UserError("a table search cannot keep [constraints]: no network is built in it; leave them out.")
     plan = make_plan(config)
-    members = [one for one in plan.members if not _learns(one)]
+    members = tuple(one for one in plan.members if not _learns(one))
     if not members:
         raise UserError("no member can search a table: all learn from a supernet; add --method random_search.")
     table = TableEvaluator(plan.space, path, config.table or TableSettings())
@@ -61,7 +82,8 @@ def search_tables(
     fingerprint = content_hash([list(map(encode, table.row)), table.reward_A, table.report_A, table.cost_A])
     same_data(run, fingerprint)
     begin_run(run, config, fingerprint)
-    parts = _read(run)
+    searched = Searched(run, table, members, _read(run))
+    parts = searched.parts
     with Progress(Console()) as progress:
         for line in _remarks(table, plan.members, members):
             progress.note(line)
@@ -75,12 +97,12 @@ def search_tables(
                 parts[member.name, seed] = rows
                 progress.update(task, done=len(parts))
                 if time.monotonic() - saved > SAVE_EVERY_S:
-                    _write(run, members, parts)
+                    run.write_table(FILE, searched.rows)
                     saved = time.monotonic()
         finally:
             if jobs:
-                _write(run, members, parts)
-    return run.path(FILE), _summary(table, members, parts)
+                run.write_table(FILE, searched.rows)
+    return searched
 
 
 def _results(
@@ -150,17 +172,11 @@ def _read(run: Folder) -> Parts:
     return {key: found.slice(row, end - row) for (key, row), end in zip(first.items(), ends, strict=True)}
 
 
-def _write(run: Folder, members: Sequence[MemberPlan], parts: Parts) -> None:
-    """By member, in the configuration's order, then by seed: whatever came first, equal searches are equal bytes."""
-    order = {member.name: place for place, member in enumerate(members)}
-    ordered = [parts[key] for key in sorted(parts, key=lambda key: (order[key[0]], key[1]))]
-    run.write_table(FILE, pa.concat_tables([SEARCH_SCHEMA.empty_table(), *ordered]))
-
-
-def _summary(table: TableEvaluator, members: Sequence[MemberPlan], parts: Mapping[tuple[str, int], pa.Table]) -> Table:
+def summary(searched: Searched) -> Table:
     """What each member's searches end with: the report of the architecture with the best reward."""
+    table = searched.table
     best = np.nanmax(table.report_A)
-    summary = Table(
+    shown = Table(
         title=f"{table.settings.report} of the best by {table.settings.reward}",
         title_justify="left",
         title_style="bold",
@@ -169,17 +185,19 @@ def _summary(table: TableEvaluator, members: Sequence[MemberPlan], parts: Mappin
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    summary.add_column("member", overflow="fold", max_width=24)
+    shown.add_column("member", overflow="fold", max_width=24)
     for column in ("seeds", "evaluations", "mean", "std", "min", "max"):
-        summary.add_column(column, justify="right", no_wrap=True)
-    for member in members:
-        ends = [rows.slice(len(rows) - 1) for (name, _), rows in parts.items() if name == member.name and len(rows)]
+        shown.add_column(column, justify="right", no_wrap=True)
+    for member in searched.members:
+        ends = [
+            rows.slice(len(rows) - 1) for (name, _), rows in searched.parts.items() if name == member.name and len(rows)
+        ]
         if not ends:
-            summary.add_row(Text(member.name), "0", *["–"] * 5)
+            shown.add_row(Text(member.name), "0", *["–"] * 5)
             continue
         reports = np.array([end["best_report_so_far"][0].as_py() for end in ends])
         counts = [end["evaluation"][0].as_py() for end in ends]
         evaluations = f"{min(counts):,}" + (f"–{max(counts):,}" if max(counts) > min(counts) else "")
         numbers = (reports.mean(), reports.std(), reports.min(), reports.max())
-        summary.add_row(Text(member.name), f"{len(ends):,}", evaluations, *(f"{number:,.3f}" for number in numbers))
-    return summary
+        shown.add_row(Text(member.name), f"{len(ends):,}", evaluations, *(f"{number:,.3f}" for number in numbers))
+    return shown
