@@ -1,5 +1,6 @@
 """Optuna's samplers behind ask and tell: what they learn from, and what they leave alone."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,14 @@ def test_every_ask_is_a_trial_until_it_is_told(build):
     complete = [one for one in trials(strategy._study) if one.state == optuna.trial.TrialState.COMPLETE]
     values = {strategy.architecture(one.params): one.values[0] for one in complete}
     assert values == {one: float(sum(one)) for one in [*first[:4], *second]}
+
+
+def test_a_process_that_was_fitted_is_pickled_with_the_rest():
+    strategy = OptunaGp(SPACE, seed=0)
+    strategy.tell(scored(random_architectures(20)))
+    strategy.ask(1)
+    twin = pickle.loads(pickle.dumps(strategy))  # noqa: S301 (its own bytes)
+    assert strategy.ask(2) == twin.ask(2)
 
 
 def test_the_history_is_bounded_and_keeps_the_best_and_the_awaited(monkeypatch):
