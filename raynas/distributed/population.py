@@ -103,8 +103,10 @@ def member_search(member: MemberPlan, plan: Plan, run: Folder, pool: Any, select
     derived = [load_member("raynas.derivations", member.derivation)(probabilities)] if member.derivation else []
     scores: list[float] = []
     score = evaluator.objectives.index(plan.config.evaluation.score)
+    strategy = build_strategy(member, plan.space, probabilities)
+    study = _study(strategy, run, member, plan, evaluator)
     for batch in search(
-        build_strategy(member, plan.space, probabilities),
+        strategy,
         Remembering(evaluator, record.known()),
         member.objectives,
         evaluations=search_settings.evaluations,
@@ -112,10 +114,23 @@ def member_search(member: MemberPlan, plan: Plan, run: Folder, pool: Any, select
         first=derived,
     ):
         record.append(batch)
+        if study is not None:
+            study.append(batch)
+            if record.position == len(record.rows):  # and no earlier attempt has come further
+                study.write()
         ray.get(selector.submit.remote(member.name, record.position, batch))
         scores += [one.objectives[score] for one in batch if one.objectives]
         best = min(scores, default=None)
         yield {"evaluations": len(scores), "best": best, "rejected": record.position - len(scores)}
+
+
+def _study(strategy: Any, run: Folder, member: MemberPlan, plan: Plan, evaluator: PooledEvaluator) -> Any:
+    """The study that a strategy of Optuna's is written to, too; None for the others, which need not import it."""
+    if not getattr(strategy, "is_optuna", False):
+        return None
+    from raynas.study_file import StudyFile
+
+    return StudyFile(run, member.name, plan.space, evaluator.objectives, member.objectives)
 
 
 def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any, selector: Any) -> None:

@@ -34,6 +34,7 @@ class OptunaStrategy:
 
     history: int | None = None
     tries = 10
+    is_optuna = True  # a run also writes its evaluations as a study
 
     def __init__(self, space: SearchSpace, sampler: optuna.samplers.BaseSampler, *, seed: int) -> None:
         self._space = space
