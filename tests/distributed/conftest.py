@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-DEADLINE_S = 240
+DEADLINE_S = 600
 """Far more than a test needs on a busy machine; a module may set its own."""
 
 
