@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +17,11 @@ from rich.text import Text
 from raynas import charts
 from raynas.config import TableSettings
 from raynas.members import load_member, members
-from raynas.page import Html, Page, element, join, table
+from raynas.page import Html, Page, definitions, element, join, table
 from raynas.rank_correlation import bootstrap_interval
 from raynas.storage import Folder
-from raynas.units import cost_axis
+from raynas.strategy import learns
+from raynas.units import cost_axis, span
 
 PAGE, FIGURES = "leaderboard.html", "leaderboard.json"
 BASELINE = "random_search"
@@ -31,11 +31,7 @@ SEED = 0  # of the bootstrap: the figures depend on the searches alone
 
 def black_box_methods() -> list[str]:
     """The methods that need nothing but scores: each called after its strategy, which no supernet has taught."""
-    strategies = [
-        name
-        for name in members("raynas.strategies")
-        if "probabilities" not in inspect.signature(load_member("raynas.strategies", name)).parameters
-    ]
+    strategies = [name for name in members("raynas.strategies") if not learns(load_member("raynas.strategies", name))]
     return [name for name in members("raynas.methods") if name in strategies]
 
 
@@ -106,7 +102,7 @@ def write_leaderboard(
         element("p", "Best strategy", _class="eyebrow"),
         element("p", first.name, _class="sentence"),
         element("p", f"{settings.report} {_with_interval(first.mean)}; the highest in the table is {best:,.6g}."),
-        element("dl", *(_fact(name, value) for name, value in facts.items()), _class="facts"),
+        definitions(facts),
     ]
     headline = element("header", title, element("div", element("div", *chosen), _class="hero"))
     folder.write(PAGE, page.write(headline))
@@ -221,7 +217,7 @@ def _standings(ranked: Sequence[Standing], settings: TableSettings, best: float)
                 place,
                 one.name,
                 len(one.seeds),
-                _counts(one.evaluations_S),
+                span(min(one.evaluations_S), max(one.evaluations_S)),
                 _with_interval(one.mean),
                 *(f"{value:,.{digits}f}" for value in at),
                 _with_interval(one.lead, signed=True),
@@ -231,10 +227,6 @@ def _standings(ranked: Sequence[Standing], settings: TableSettings, best: float)
     heads = ["", "member", "searches", "evaluations", settings.report, *stages, "against random", "against the best"]
     note = "Intervals hold the mean with 95 % (bootstrap over searches); differences are paired by seed."
     return join([element("div", table(heads, rows, range(2, len(heads))), _class="card"), element("p", note)])
-
-
-def _fact(name: str, value: str) -> Html:
-    return element("div", element("dt", name), element("dd", value))
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------
@@ -260,8 +252,3 @@ def _with_interval(mean: Mean | None, *, signed: bool = False) -> str:
         return "–"
     form = f"{'+' if signed else ''},.{_decimals(mean)}f"
     return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]".replace("-", "−")
-
-
-def _counts(evaluations: Sequence[int]) -> str:
-    least, most = min(evaluations), max(evaluations)
-    return f"{least:,}" if least == most else f"{least:,}–{most:,}"

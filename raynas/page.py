@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raynas.errors import UserError
@@ -32,6 +32,13 @@ def element(tag: str, *content: object, **attributes: str) -> Html:
     """An element; `_class` and `_for` stand for the attributes that Python reserves."""
     written = "".join(f' {key.lstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
     return Html(f"<{tag}{written}>{join(content)}</{tag}>")
+
+
+def definitions(facts: Mapping[str, object]) -> Html:
+    """Names and their values, as a list of definitions."""
+    return element(
+        "dl", *(element("div", element("dt", k), element("dd", v)) for k, v in facts.items()), _class="facts"
+    )
 
 
 def table(headers: Sequence[object], rows: Iterable[Sequence[object]], numeric: Iterable[int] = ()) -> Html:

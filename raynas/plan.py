@@ -28,6 +28,7 @@ from raynas.members import load_member, load_module
 from raynas.method import Method
 from raynas.partition import check_split, possible_parts
 from raynas.space import SearchSpace
+from raynas.strategy import learns
 
 if TYPE_CHECKING:
     from raynas.data import Dataset
@@ -189,7 +190,7 @@ def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequen
     """The strategy of a member; one that searches what its rule learnt is given the probabilities."""
     strategy = load_member("raynas.strategies", member.strategy)
     given: dict[str, Any] = {"seed": member.seed}
-    if "probabilities" in inspect.signature(strategy).parameters:
+    if learns(strategy):
         given["probabilities"] = probabilities
     what = f"members.{member.name}.settings"
     return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))

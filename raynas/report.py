@@ -8,7 +8,7 @@ from typing import Any
 from raynas import charts, stability
 from raynas.architecture import decode
 from raynas.drawing import draw, palette
-from raynas.page import Html, Page, element, join, table
+from raynas.page import Html, Page, definitions, element, join, table
 from raynas.run_record import RunRecord, Trial, best_so_far, is_rejected, load_space, read_run
 from raynas.space import SearchSpace
 from raynas.storage import Folder
@@ -70,7 +70,7 @@ def _choice(record: RunRecord, space: SearchSpace | None) -> Html:
         text = element("p", "No architecture chosen yet: no finalist has been trained from scratch.", _class="sentence")
         if leader is None:
             return element("div", text)
-        price = _facts(_costs(record, leader))
+        price = definitions(_costs(record, leader))
         leading = element("p", "Leading the ranking so far:"), element("code", leader["name"], _class="name"), price
         return join([element("div", text, *leading), _picture(space, leader["architecture"], leader["name"])])
     tested = trial.value("test_error")
@@ -89,7 +89,7 @@ def _choice(record: RunRecord, space: SearchSpace | None) -> Html:
                 "div",
                 element("p", "Chosen architecture, trained from scratch", _class="eyebrow"),
                 element("p", accuracy(error), " ", element("small", f"{kind} accuracy"), _class="big"),
-                _facts(facts),
+                definitions(facts),
                 element("code", trial.name, _class="name"),
                 element("p", why, _class="note"),
             ),
@@ -138,7 +138,7 @@ def _card(record: RunRecord, trial: Trial, space: SearchSpace | None, is_chosen:
             "validation accuracy": accuracy(trial.value("validation_error")),
             "test accuracy": accuracy(trial.value("test_error")),
         }
-        state = _facts(facts | _costs(record, {**row, **trial.result}))
+        state = definitions(facts | _costs(record, {**row, **trial.result}))
     ranks = [f"{label} {rank(row.get(f'rank_{label}'))}" for label in record.rankers]
     badges = [element("span", f"consensus rank {trial.rank}", _class="badge")]
     badges += [element("span", "chosen", _class="badge star")] if is_chosen else []
@@ -192,7 +192,7 @@ def _gap(record: RunRecord, gap: Mapping[str, Any], page: Page) -> Html:
         for key, title in (("tau", "Kendall's tau-b"), ("rho", "Spearman's rho"))
         if (scale := _intervals({name: found.get(key) for name, found in measures.items()}, title))
     ]
-    return join([_facts(facts), _grid(figures), _grid(intervals), _stability(gap)])
+    return join([definitions(facts), _grid(figures), _grid(intervals), _stability(gap)])
 
 
 def _stability(gap: Mapping[str, Any]) -> Html:
@@ -419,12 +419,6 @@ def _picture(space: SearchSpace | None, architecture: str, name: str) -> Html:
     choices = [choice for block in space.blocks for choice in block.choices]
     colours = palette([*choices, *(choice.partition(" ")[0] for choice in choices)])  # of "pool 0" the "pool" is drawn
     return element("div", Html(draw(connections, colours, name)), _class="picture")
-
-
-def _facts(facts: Mapping[str, str]) -> Html:
-    return element(
-        "dl", *(element("div", element("dt", k), element("dd", v)) for k, v in facts.items()), _class="facts"
-    )
 
 
 def _costs(record: RunRecord, values: Mapping[str, Any]) -> dict[str, str]:

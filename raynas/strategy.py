@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from raynas.architecture import Architecture
@@ -21,6 +22,11 @@ class Strategy(Protocol):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from evaluations: late, unordered, failed, or of architectures that it never asked for."""
+
+
+def learns(strategy: Callable[..., Strategy]) -> bool:
+    """Whether a strategy searches what a supernet's training rule has learnt: it is built with its `probabilities`."""
+    return "probabilities" in inspect.signature(strategy).parameters
 
 
 def measured(evaluations: Iterable[Evaluation]) -> list[Evaluation]:

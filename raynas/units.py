@@ -52,6 +52,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def span(least: int, most: int) -> str:
+    """A range of counts: `12`, or `12–1,200`."""
+    return f"{least:,}" if least == most else f"{least:,}–{most:,}"
+
+
 def rank(value: float | None) -> str:
     """A rank, with its half where a tie shares the mean."""
     if value is None:

@@ -99,7 +99,7 @@ def test_an_images_width_changes_its_own_channels_alone() -> None:
     assert torch.equal(mixed_NCHW[~wide], inputs_NCHW[~wide])
 
 
-def test_an_export_of_fewer_filters_is_smaller_at_every_step() -> None:
+def test_a_subnet_of_fewer_filters_has_fewer_parameters_at_every_step() -> None:
     net = network()
     for number in range(len(LAYERS)):
         sizes = [sum(p.numel() for p in net.subnet(with_layer(number, width)).parameters()) for width in range(4)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ from raynas.plan import MemberPlan, build_strategy, make_plan
 from raynas.progress import Progress
 from raynas.run import begin_run, open_run, same_data, settings_of
 from raynas.storage import Folder
-from raynas.strategy import Strategy
+from raynas.strategy import Strategy, learns
 from raynas.table_evaluator import SEARCH_SCHEMA, TableEvaluator, search_table
+from raynas.units import span
 
 FILE = "table_search.parquet"
 STARTING_RAY_PAYS_S = 60.0
@@ -74,7 +74,7 @@ def search_tables(
     if config.constraints:
         raise UserError("a table search cannot keep [constraints]: no network is built in it; leave them out.")
     plan = make_plan(config)
-    members = tuple(one for one in plan.members if not _learns(one))
+    members = tuple(one for one in plan.members if not learns(load_member("raynas.strategies", one.strategy)))
     if not members:
         raise UserError("no member can search a table: all learn from a supernet; add --method random_search.")
     table = TableEvaluator(plan.space, path, config.table or TableSettings())
@@ -147,10 +147,6 @@ def _search(table: TableEvaluator, member: MemberPlan, seed: int, config: Config
     )
 
 
-def _learns(member: MemberPlan) -> bool:
-    return "probabilities" in inspect.signature(load_member("raynas.strategies", member.strategy)).parameters
-
-
 def _remarks(table: TableEvaluator, asked: Sequence[MemberPlan], members: Sequence[MemberPlan]) -> Iterator[str]:
     """What the user should know before the search."""
     if learning := [one.name for one in asked if one not in members]:
@@ -197,7 +193,11 @@ def summary(searched: Searched) -> Table:
             continue
         reports = np.array([end["best_report_so_far"][0].as_py() for end in ends])
         counts = [end["evaluation"][0].as_py() for end in ends]
-        evaluations = f"{min(counts):,}" + (f"–{max(counts):,}" if max(counts) > min(counts) else "")
         numbers = (reports.mean(), reports.std(), reports.min(), reports.max())
-        shown.add_row(Text(member.name), f"{len(ends):,}", evaluations, *(f"{number:,.3f}" for number in numbers))
+        shown.add_row(
+            Text(member.name),
+            f"{len(ends):,}",
+            span(min(counts), max(counts)),
+            *(f"{number:,.3f}" for number in numbers),
+        )
     return shown

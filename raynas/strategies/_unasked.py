@@ -35,6 +35,17 @@ class Unasked:
         for evaluation in evaluations:
             self.claim(evaluation.architecture)
 
+    def ask(
+        self, count: int, rng: np.random.Generator, propose: Callable[[], Architecture | None] = lambda: None
+    ) -> list[Architecture]:
+        """Up to `count` new networks, each what `propose` claims or, where that is None, a random one."""
+        found: list[Architecture] = []
+        while len(found) < count:
+            if (architecture := propose()) is None and (architecture := self.sample(rng)) is None:
+                break
+            found.append(architecture)
+        return found
+
     def first(self, propose: Callable[[], Architecture], tries: int) -> Architecture | None:
         """The first new network out of `tries` proposals, claimed; None if there is none."""
         for _ in range(tries):

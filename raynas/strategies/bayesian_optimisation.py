@@ -62,9 +62,7 @@ class BayesianOptimisation:
         found: list[Architecture] = []
         if count > 0 and len(self._history) >= self.startup:
             found = [one for one in self._most_promising(count) if self._unasked.claim(one)]
-        while len(found) < count and (architecture := self._unasked.sample(self._rng)) is not None:
-            found.append(architecture)
-        return found
+        return [*found, *self._unasked.ask(count - len(found), self._rng)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Add what was measured to what the process is fitted to."""

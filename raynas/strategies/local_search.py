@@ -36,23 +36,15 @@ class LocalSearch:
 
     def ask(self, count: int) -> list[Architecture]:
         """Up to `count` new architectures."""
-        found: list[Architecture] = []
-        while len(found) < count:
-            if (architecture := self._neighbour()) is None:
-                architecture = self._unasked.sample(self._rng)
-            if architecture is None:
-                break
-            found.append(architecture)
-        return found
+        return self._unasked.ask(count, self._rng, self._neighbour)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Move to what is better; anything else that was no neighbour is a start of the next climb."""
         self._unasked.note(evaluations)
-        sound = set(map(id, measured(evaluations)))
         for one in evaluations:
             was_neighbour = one.architecture in self._awaited
             self._awaited.discard(one.architecture)
-            is_sound = id(one) in sound
+            is_sound = bool(measured([one]))
             if is_sound and self._place is not None and _better(one, self._place):
                 self._move(one)
             elif not was_neighbour:

@@ -58,15 +58,9 @@ class Nsga2:
 
     def ask(self, count: int) -> list[Architecture]:
         """Up to `count` new architectures."""
-        found: list[Architecture] = []
-        while len(found) < count:
-            architecture = self._unasked.first(self._child, TRIES) if self._parents else None
-            if architecture is None:
-                architecture = self._unasked.sample(self._rng)
-            if architecture is None:
-                break
-            found.append(architecture)
-        return found
+        return self._unasked.ask(
+            count, self._rng, lambda: self._unasked.first(self._child, TRIES) if self._parents else None
+        )
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Add what was measured to the offspring; at the end of a generation the best of both generations survive."""

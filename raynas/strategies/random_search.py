@@ -20,10 +20,7 @@ class RandomSearch:
 
     def ask(self, count: int) -> list[Architecture]:
         """Up to `count` new architectures."""
-        found: list[Architecture] = []
-        while len(found) < count and (architecture := self._unasked.sample(self._rng)) is not None:
-            found.append(architecture)
-        return found
+        return self._unasked.ask(count, self._rng)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn nothing but what need not be asked any more."""

@@ -39,17 +39,7 @@ class RegularizedEvolution:
 
     def ask(self, count: int) -> list[Architecture]:
         """Up to `count` new architectures."""
-        found: list[Architecture] = []
-        while len(found) < count:
-            architecture = None
-            if self._population and len(self._unasked.known) >= self.population_size:
-                architecture = self._unasked.first(self._child, TRIES)
-            if architecture is None:
-                architecture = self._unasked.sample(self._rng)
-            if architecture is None:
-                break
-            found.append(architecture)
-        return found
+        return self._unasked.ask(count, self._rng, self._descendant)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Add what was measured to the population; a failed candidate is never born."""
@@ -58,6 +48,12 @@ class RegularizedEvolution:
             self._population.append(evaluation)
             if len(self._population) > self.population_size:
                 self._population.popleft()  # the oldest dies, whatever its fitness (Algorithm 1)
+
+    def _descendant(self) -> Architecture | None:
+        """A new child, claimed; None while the population is still born, or if children are known networks only."""
+        if self._population and len(self._unasked.known) >= self.population_size:
+            return self._unasked.first(self._child, TRIES)
+        return None
 
     def _child(self) -> Architecture:
         # Algorithm 1 draws the tournament with replacement: "the element stays in the population"
