@@ -11,8 +11,8 @@ from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
+import scipy  # loads its parts when they are used, which members of a population, who import this, never do
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata
 
 from raynas import seeds
 
@@ -23,7 +23,7 @@ def kendall_tau_b(predicted_A: ArrayLike, truth_A: ArrayLike) -> float:
     """(P - Q) / sqrt((P + Q + T_predicted)(P + Q + T_truth)): T counts the pairs tied in the other ranking alone."""
     predicted, truth = _known(predicted_A, truth_A)
     if len(predicted) > SMALL:
-        return float(kendalltau(predicted, truth).statistic)
+        return float(scipy.stats.kendalltau(predicted, truth).statistic)
     return _cosine(np.sign(predicted[:, None] - predicted), np.sign(truth[:, None] - truth))
 
 
@@ -74,7 +74,7 @@ def best_rank_at_count(predicted_A: ArrayLike, truth_A: ArrayLike, count: int) -
     predicted, truth = _known(predicted_A, truth_A)
     if not len(predicted):
         return math.nan
-    return float(rankdata(-truth, method="min")[_predicted_top(predicted, truth, count)].min())
+    return float(scipy.stats.rankdata(-truth, method="min")[_predicted_top(predicted, truth, count)].min())
 
 
 def regret_at_count(predicted_A: ArrayLike, truth_A: ArrayLike, count: int) -> float:
@@ -125,7 +125,7 @@ def _known(*columns: ArrayLike) -> list[NDArray[np.float64]]:
 def _centred_ranks(values_A: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean ranks less their mean."""
     if len(values_A) > SMALL:
-        return np.asarray(rankdata(values_A) - (len(values_A) + 1) / 2)
+        return np.asarray(scipy.stats.rankdata(values_A) - (len(values_A) + 1) / 2)
     return np.asarray(np.sign(values_A[:, None] - values_A).sum(axis=1) / 2)  # those it beats less those that beat it
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import scipy
 from numpy.typing import NDArray
 
 from raynas.architecture import Architecture, encode
@@ -165,9 +166,7 @@ def consensus(
 
 def ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each ranker's ranks, 1 for its best; ties share their mean, what it did not score has none (NaN)."""
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(-scores_RA, axis=1, nan_policy="omit"), dtype=np.float64)
+    return np.asarray(scipy.stats.rankdata(-scores_RA, axis=1, nan_policy="omit"), dtype=np.float64)
 
 
 def _number(value: float) -> float | None:

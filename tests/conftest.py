@@ -1,10 +1,16 @@
 """Tests share two cores with Ray's workers: one torch thread each, and one of pytest's workers with all of Ray."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.driver import Driver
 
 RAY = ("tests/distributed/", "tests/test_pipeline.py", "tests/test_jobs.py", "::test_on_ray")
 """Whose tests start clusters: one after the other, as two at a time starve each other on two cores."""
@@ -29,3 +35,21 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.finished_run import make_finished_run  # here, as torch takes seconds
 
     return make_finished_run(tmp_path_factory.mktemp("runs"), "finished")
+
+
+@pytest.fixture(scope="session")
+def place_of_runs() -> Iterator[Path]:
+    """A folder with a short name, as Ray's sockets need, for searches with a Ray of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(place_of_runs: Path) -> "Driver":
+    """A whole search that nothing happened to, with two evaluation workers; who changes its folder copies it first."""
+    from tests.driver import Driver
+
+    with Driver(place_of_runs, "undisturbed", "--set", "evaluation.workers=2", cpus=3) as driver:
+        driver.finish()
+    return driver

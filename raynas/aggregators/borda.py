@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 
 def borda(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -31,5 +31,5 @@ def scaled_ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
     for scores_A, ranks_A in zip(scores_RA, ranks_RA, strict=True):
         known = ~np.isnan(scores_A)
         count = int(known.sum())
-        ranks_A[known] = (rankdata(scores_A[known]) - 1) / (count - 1) if count > 1 else 0.5
+        ranks_A[known] = (scipy.stats.rankdata(scores_A[known]) - 1) / (count - 1) if count > 1 else 0.5
     return ranks_RA

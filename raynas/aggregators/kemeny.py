@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from raynas.aggregators.borda import borda, scaled_ranks
 
@@ -38,7 +38,7 @@ def agreement(consensus_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) 
         mine_A, yours_A = consensus_A[known], scores_A[known]
         classes = min(len(np.unique(mine_A)), len(np.unique(yours_A)))
         if classes > 1:  # the numerator of tau-c, counted in A log A
-            tau_c = kendalltau(mine_A, yours_A, variant="c").statistic
+            tau_c = scipy.stats.kendalltau(mine_A, yours_A, variant="c").statistic
             total += round(tau_c * len(mine_A) ** 2 * (classes - 1) / classes / 2)
     return total
 
