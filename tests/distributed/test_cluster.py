@@ -140,21 +140,21 @@ def closed_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "here"])
-def test_an_address_without_a_cluster_is_told_in_one_line(address: str, closed_port: int, tmp_path: Path) -> None:
-    given = address.format(port=closed_port)
+def test_an_address_without_a_cluster_is_told_in_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "raynas.cli", "search", "--storage", str(tmp_path), "--address", given],
+        [sys.executable, "-m", "raynas.cli", "search", "--storage", str(tmp_path), "--address", "here"],
         capture_output=True,
         text=True,
         timeout=100,
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"raynas: cannot reach a Ray cluster at {given}:")
+    assert ended.stderr.startswith("raynas: cannot reach a Ray cluster at here:")
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:{port}", "no-such-host.invalid:6379", "127.0.0.1:70000"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "no-such-host.invalid:6379", "127.0.0.1:70000"]
+)
 def test_a_place_where_nobody_listens_is_told_before_ray_tries(
     address: str, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

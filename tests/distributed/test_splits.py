@@ -180,22 +180,18 @@ def test_a_run_that_is_killed_and_continued_is_the_undisturbed_one_to_the_byte(
     assert warm_up.label not in begun
 
 
-def test_the_pool_scores_a_split_space_as_one_process_would_whatever_the_limits(run: Folder, plan: Plan) -> None:
+def test_the_pool_scores_a_split_space_with_limits_as_one_process_would(run: Folder, plan: Plan) -> None:
     data, supernet = ray.put(load("digits").to_numpy()), plan.rankers[0].id
     limited = small_config(**SETTINGS, constraints={"macs": 60_000})
-
-    def ask(pool: Any, *architectures: Any) -> list[Evaluation]:
-        return list(PooledEvaluator(pool, supernet, CONFIG.evaluation.costs).evaluate(architectures))
-
+    earlier = [Evaluation(ASKED[0], (0.5, 0.25, 1.0, 2.0))]
+    with evaluator_pool(limited, data, run, 1) as pool:
+        ray.get(pool.remember.remote(supernet, earlier))
+        evaluator = PooledEvaluator(pool, supernet, CONFIG.evaluation.costs)
+        some = list(evaluator.evaluate(ASKED[6:]))
+        found = list(evaluator.evaluate(ASKED))
     expected = list(joined(run, plan).evaluate(ASKED))
     assert len({one.objectives for one in expected}) > 6
-    with evaluator_pool(CONFIG, data, run, 2) as pool:
-        assert ask(pool, *ASKED[6:]) == expected[6:]
-        assert ask(pool, *ASKED) == expected
-    with evaluator_pool(limited, data, run, 1) as pool:
-        earlier = [Evaluation(ASKED[0], (0.5, 0.25, 1.0, 2.0))]
-        ray.get(pool.remember.remote(supernet, earlier))
-        found = ask(pool, *ASKED)
+    assert found[6:] == some
     assert found[0] == earlier[0]
     rejected = [one for one in found if not one.objectives]
     assert rejected and all(str(one.failure).startswith("constraint: macs") for one in rejected)

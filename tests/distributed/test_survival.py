@@ -48,31 +48,25 @@ def expected(undisturbed: Driver) -> dict[str, Any]:
     return found
 
 
-def test_a_driver_killed_at_two_stages_continues_to_the_same_ranking(
+def test_a_driver_its_actors_and_its_trials_killed_at_every_stage_change_nothing(
     expected: dict[str, Any], place_of_runs: Path
 ) -> None:
-    """What its Ray leaves behind is not cleaned up between the attempts: a user would not."""
+    """What the Ray of a killed driver leaves behind is not cleaned up before the next attempt: a user would not."""
     with ExitStack() as attempts:
-        first = attempts.enter_context(Driver(place_of_runs, "driver"))
+        first = attempts.enter_context(Driver(place_of_runs, "killed"))
+        first.kill_actors("Replica", first.training)
         first.kill(first.training)
-        second = attempts.enter_context(Driver(place_of_runs, "driver"))
-        second.kill(second.searching)
+        second = attempts.enter_context(Driver(place_of_runs, "killed"))
+        second.kill_actors("ImplicitFunc", second.searching)
         before = evaluated(second.run)
-        last = attempts.enter_context(Driver(place_of_runs, "driver"))
+        second.kill_actors("EvaluatorWorker", lambda: second.searching(8))
+        second.kill_actors("Selector", lambda: second.searching(12))
+        second.kill(lambda: second.searching(16))
+        assert keeps(second.run, before)
+        before = evaluated(second.run)
+        last = attempts.enter_context(Driver(place_of_runs, "killed"))
+        last.kill_actors("EvaluatorPool", lambda: last.searching(24))
+        last.kill_actors("ImplicitFunc", last.retraining)
         last.finish()
     assert outcome(last.run) == expected
     assert keeps(last.run, before)
-
-
-def test_actors_and_trials_killed_at_every_stage_change_nothing(expected: dict[str, Any], place_of_runs: Path) -> None:
-    with Driver(place_of_runs, "others") as driver:
-        driver.kill_actors("Replica", driver.training)
-        driver.kill_actors("ImplicitFunc", driver.searching)
-        before = evaluated(driver.run)
-        driver.kill_actors("EvaluatorWorker", lambda: driver.searching(10))
-        driver.kill_actors("Selector", lambda: driver.searching(16))
-        driver.kill_actors("EvaluatorPool", lambda: driver.searching(24))
-        driver.kill_actors("ImplicitFunc", driver.retraining)
-        driver.finish()
-    assert outcome(driver.run) == expected
-    assert keeps(driver.run, before)
