@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +13,7 @@ class Method:
 
     derivation: how the distribution that the rule learnt becomes a candidate; None where nothing is learnt.
     partitions: whether its supernet is split; how is the member's setting.
+    space_settings: what it needs of the space, e.g. stabilised skips; a space set otherwise is refused.
     objectives: what the strategy minimises; "score" is the run's evaluation.score, "cost" its selector.cost.
     """
 
@@ -19,3 +22,4 @@ class Method:
     derivation: str | None = None
     partitions: bool = False
     objectives: tuple[str, ...] = ("score",)
+    space_settings: Mapping[str, Any] = field(default_factory=dict)

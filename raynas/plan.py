@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -108,6 +109,7 @@ def make_plan(config: Config) -> Plan:
     for settings in config.members:
         assert settings.name is not None  # Config names every member
         method = load_method(settings.method)
+        _check_space(config, settings, method)
         needed = _supernets(config, space, settings, method, supernets)
         supernets |= {one.id: one for one in needed}
         supernet = needed[-1]
@@ -208,6 +210,15 @@ def _check_stand_alone(config: Config, space: SearchSpace) -> None:
             f"retraining.space_settings ({changed}) changes the choices of {space.name}, so that what is found could "
             "not be trained; move that setting to space.settings."
         )
+
+
+def _check_space(config: Config, member: MemberSettings, method: Method) -> None:
+    for name, value in method.space_settings.items():
+        if config.space.settings.get(name) != value:
+            raise UserError(
+                f"members.{member.name}: {member.method} needs space.settings.{name} = {json.dumps(value)}; set it, "
+                "in a space that has it, or take another method."
+            )
 
 
 def _supernets(

@@ -101,6 +101,15 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
     assert first.seed != second.seed == alone.seed != plan({"method": "random_search"}, seed=1).members[0].seed
 
 
+def test_a_method_that_needs_a_setting_of_the_space_refuses_a_space_without() -> None:
+    space = {"name": "nas_bench_macro", "settings": {"channels": 8}}
+    with pytest.raises(UserError, match=r"members.scarlet: scarlet needs space.settings.stabiliser = true; set it"):
+        plan({"method": "scarlet"}, space=space)
+    space["settings"] = {"channels": 8, "stabiliser": True}
+    (scarlet,) = plan({"method": "scarlet"}, space=space).members
+    assert scarlet.objectives == ("loss", "macs", "parameters")
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
