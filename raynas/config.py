@@ -86,6 +86,9 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(5e-4, ge=0)
     gradient_clip: float = Field(5.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    crop_padding: int | None = Field(
+        None, ge=0, description="pixels of padding for random crops while supernets train; None: data.crop_padding"
+    )
     averaging: float = Field(
         0.0,
         ge=0,
@@ -121,6 +124,10 @@ class TrainingSettings(Settings):
                 f"got {self.snapshots}; lower snapshots, or raise steps"
             )
         return self
+
+    def augmented(self, data: DataSettings) -> DataSettings:
+        """How images are augmented while supernets train."""
+        return data if self.crop_padding is None else data.model_copy(update={"crop_padding": self.crop_padding})
 
     @property
     def log_every(self) -> int:

@@ -230,14 +230,14 @@ def _supernets(
     training = validate(
         TrainingSettings, {**config.training.model_dump(), **member.training}, f"members.{member.name}.training."
     )
-    without = {"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica"}
+    without = {"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica", "crop_padding"}
     if not training.averaging:
         without |= {"averaging", "averaging_decay"}
     if not training.snapshots:
         without.add("snapshots")
     content = {
         "space": config.space.model_dump(),
-        "data": config.data.model_dump(),
+        "data": training.augmented(config.data).model_dump(),
         "rule": rule,
         "rule_settings": member.rule_settings,
         "training": training.model_dump(exclude=without),

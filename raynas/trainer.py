@@ -70,7 +70,7 @@ class Trainer:
         averaged = training.averaging and self.end == training.steps
         self.averaged = AveragedModel(self.supernet, multi_avg_fn=_average(training)) if averaged else None
         self.group = ReplicaGroup()
-        augmenter = Augmenter(split, data, device)
+        augmenter = Augmenter(split, training.augmented(data), device)
         self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
         self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
         self.optimizer = torch.optim.SGD(

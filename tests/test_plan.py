@@ -95,6 +95,20 @@ def test_a_plan_with_partitions_is_the_same_after_its_settings_were_written_down
     assert make_plan(again).supernets == make_plan(config).supernets
 
 
+def test_a_supernets_id_hangs_on_the_crops_that_it_is_trained_with_and_not_on_where_they_are_set() -> None:
+    def identity(data: int, training: dict[str, Any], member: dict[str, Any]) -> str:
+        one = {"method": "random_search", "training": member}
+        return plan(one, data={"crop_padding": data}, training=training).supernets[0].id
+
+    none = {identity(0, {}, {}), identity(2, {"crop_padding": 0}, {}), identity(2, {}, {"crop_padding": 0})}
+    two = {
+        identity(2, {}, {}),
+        identity(0, {"crop_padding": 2}, {}),
+        identity(2, {"crop_padding": 0}, {"crop_padding": 2}),
+    }
+    assert len(none) == len(two) == 1 and none != two
+
+
 def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
     first, second = plan({"method": "random_search"}, {"method": "random_search"}).members
     alone = plan({"method": "random_search", "name": "random_search_2"}).members[0]

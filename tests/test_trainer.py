@@ -27,6 +27,17 @@ TOLERANCE = {"rtol": 1e-4, "atol": 5e-5}
 """Of weights after 2 steps: sums over two halves of a batch are rounded otherwise than over the whole, float32."""
 
 
+def test_supernets_may_be_trained_with_other_crops_than_finalists() -> None:
+    wide = {"crop_padding": 3}
+    as_data = make_trainer("uniform", small_config(data=wide))
+    as_training = make_trainer("uniform", small_config(data={"crop_padding": 0}, training=wide))
+    other = make_trainer("uniform", small_config(data={"crop_padding": 0}))
+    for trainer in (as_data, as_training, other):
+        trainer.advance()
+    assert _equal(as_data.weights(), as_training.weights())
+    assert not _equal(as_data.weights(), other.weights())
+
+
 @pytest.mark.parametrize(
     ("rule", "training"),
     [

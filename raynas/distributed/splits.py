@@ -103,11 +103,12 @@ def _choices_of_partitions(
     supernet.load_state_dict(load_weights(run, f"supernets/{split_plan.warm_up}/{weights_file()}"))
     supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = split(dataset, config.data.validation_fraction, config.seed)
+    augmenter = Augmenter(images, plan.training.augmented(config.data), device)
     likeness = partial(
         gradient_likeness,
         supernet,
         space,
-        Batches(images.train_images_NCHW, images.train_labels_N, Augmenter(images, config.data, device), device),
+        Batches(images.train_images_NCHW, images.train_labels_N, augmenter, device),
         paths=settings.paths,
         batch_size=plan.training.batch_size,
         seed=plan.seed,
