@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +20,7 @@ from raynas.page import Html, Page, definitions, element, join, table
 from raynas.rank_correlation import bootstrap_interval
 from raynas.storage import Folder
 from raynas.strategy import learns
+from raynas.terminal import figures
 from raynas.units import cost_axis, span
 
 PAGE, FIGURES = "leaderboard.html", "leaderboard.json"
@@ -112,26 +112,18 @@ def write_leaderboard(
 def summary(ranked: Sequence[Standing], settings: TableSettings, best: float) -> Table:
     """The standings for a terminal of 80 columns."""
     searches = max(len(one.seeds) for one in ranked)
-    shown = Table(
-        title=f"{settings.report} of the best by {settings.reward}: mean of {searches:,} searches, ± 95 %",
-        title_justify="left",
-        title_style="bold",
+    shown = figures(
+        f"{settings.report} of the best by {settings.reward}: mean of {searches:,} searches, ± 95 %",
+        *("member", "", "mean", "against random", "against best"),
         caption=(
             f"highest {settings.report} in the table: {best:,.3f}; differences are paired by seed, * where the "
             "interval leaves 0 out"
         ),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
     )
-    shown.add_column("")
-    shown.add_column("member", overflow="fold", max_width=24)
-    for column in ("mean", "against random", "against best"):
-        shown.add_column(column, justify="right", no_wrap=True)
     for place, one in enumerate(ranked, start=1):
         shown.add_row(
-            str(place),
             Text(one.name),
+            str(place),
             _plus_minus(one.mean),
             _difference_text(one.lead),
             _difference_text(one.lag),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +9,7 @@ from rich.text import Text
 from raynas import stability
 from raynas.run_record import RunRecord, best_so_far, is_rejected, read_run
 from raynas.storage import Folder
+from raynas.terminal import figures
 from raynas.units import accuracy, cost, cost_name, duration, interval, printable, rank, signed
 
 MOST_FAILURES = 5
@@ -32,7 +30,7 @@ def _finalists(record: RunRecord) -> list[Table | Text]:
     if not record.finalists:
         return [Text("No finalist has been named yet: the selector or the retraining has not run.")]
     costs = record.costs[:3]
-    table = _table("Finalists, trained from scratch", "rank", "validation", "test", *map(cost_name, costs))
+    table = figures("Finalists, trained from scratch", "rank", "validation", "test", *map(cost_name, costs))
     for trial in record.finalists:
         if trial.failure or trial.result is None:
             state = Text("failed", style="red") if trial.failure else Text("not yet")
@@ -63,7 +61,7 @@ def _trust(record: RunRecord) -> list[Table | Text]:
     told = f"tau against stand-alone accuracy, n = {gap.get('n')}: {'; '.join(known)}\n" if known else ""
     pieces: list[Table | Text] = [Text(printable(gap.get("sentence", "")), style="bold cyan"), Text(told, style="dim")]
     if rows := stability.rows(gap):
-        table = _table("Stability", *stability.HEADERS)
+        table = figures("Stability", *stability.HEADERS)
         for name, *values in rows:
             table.add_row(Text(printable(name)), *values)
         pieces.append(table)
@@ -76,7 +74,7 @@ def _members(record: RunRecord) -> list[Table | Text]:
     if not record.evaluations:
         return [Text("The population has not run yet.\n")]
     ranks = {architecture: float(place) for architecture, place in record.rank_of().items()}
-    table = _table("Members", "member", "supernet", "scored", "rejected", "failed", "best", "rank", words=2)
+    table = figures("Members", "member", "supernet", "scored", "rejected", "failed", "best", "rank", words=2)
     for member in record.members:
         rows = record.evaluations.get(member, [])
         rejected = sum(is_rejected(row) for row in rows)
@@ -117,15 +115,3 @@ def _times(record: RunRecord) -> list[Text]:
         return []
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in record.seconds.items())
     return [Text.assemble(("Time: ", "bold"), f"{duration(sum(record.seconds.values()))} ({stages})")]
-
-
-def _table(title: str, *columns: str, words: int = 1) -> Table:
-    """A table whose first `words` columns are text and the others numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, column in enumerate(columns):
-        is_text = index < words
-        # a name of any length leaves the numbers their room within 80 columns, and goes on in the next line
-        width = (22, 12)[index] if is_text else None
-        justify: Literal["left", "right"] = "left" if is_text else "right"
-        table.add_column(column, justify=justify, no_wrap=not is_text, overflow="fold", max_width=width)
-    return table

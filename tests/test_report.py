@@ -19,7 +19,8 @@ from raynas.errors import UserError
 from raynas.report import write_report
 from raynas.run_record import best_so_far, is_random, read_run
 from raynas.storage import Folder
-from raynas.summary import _table, print_summary
+from raynas.summary import print_summary
+from raynas.terminal import figures
 from raynas.units import accuracy, cost, duration, interval, quantity
 from tests.example_run import MEMBERS, NASTY, build
 
@@ -293,7 +294,7 @@ def test_the_summary_is_plain_and_fits_80_columns(runs, ugly):
 
 
 def test_a_long_name_goes_on_in_the_next_line_instead_of_being_cut(runs):
-    found = _table("Members", "member", "supernet", "scored", words=2)
+    found = figures("Members", "member", "supernet", "scored", words=2)
     found.add_row("a_member_whose_name_is_longer_than_22", "uniform_few_shot_2", "12,345")
     console = Console(file=io.StringIO(), width=40)
     console.print(found)

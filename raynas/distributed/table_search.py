@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import ray
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +26,7 @@ from raynas.run import begin_run, open_run, same_data, settings_of
 from raynas.storage import Folder
 from raynas.strategy import Strategy, learns
 from raynas.table_evaluator import SEARCH_SCHEMA, TableEvaluator, search_table
+from raynas.terminal import figures
 from raynas.units import span
 
 FILE = "table_search.parquet"
@@ -172,18 +172,11 @@ def summary(searched: Searched) -> Table:
     """What each member's searches end with: the report of the architecture with the best reward."""
     table = searched.table
     best = np.nanmax(table.report_A)
-    shown = Table(
-        title=f"{table.settings.report} of the best by {table.settings.reward}",
-        title_justify="left",
-        title_style="bold",
+    shown = figures(
+        f"{table.settings.report} of the best by {table.settings.reward}",
+        *("member", "seeds", "evaluations", "mean", "std", "min", "max"),
         caption=f"highest {table.settings.report} in the table: {best:,.3f}",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
     )
-    shown.add_column("member", overflow="fold", max_width=24)
-    for column in ("seeds", "evaluations", "mean", "std", "min", "max"):
-        shown.add_column(column, justify="right", no_wrap=True)
     for member in searched.members:
         ends = [
             rows.slice(len(rows) - 1) for (name, _), rows in searched.parts.items() if name == member.name and len(rows)
