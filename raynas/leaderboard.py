@@ -114,7 +114,7 @@ def summary(ranked: Sequence[Standing], settings: TableSettings, best: float) ->
     searches = max(len(one.seeds) for one in ranked)
     shown = figures(
         f"{settings.report} of the best by {settings.reward}: mean of {searches:,} searches, ± 95 %",
-        *("member", "", "mean", "against random", "against best"),
+        *("member", "place", "mean", "against random", "against best"),
         caption=(
             f"highest {settings.report} in the table: {best:,.3f}; differences are paired by seed, * where the "
             "interval leaves 0 out"

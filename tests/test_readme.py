@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from raynas.config import check
+from raynas.members import family
+from raynas.plan import make_plan
 from raynas.testing import SPACE_CHECKS
 
 ROOT = Path(__file__).parents[1]
@@ -49,3 +53,13 @@ def test_your_own_space_passes_your_own_test(
     finally:
         for name in ("my_space", "test_my_space"):  # other tests have a my_space of their own
             sys.modules.pop(name, None)
+
+
+def test_every_method_has_a_section_in_the_documentation_with_a_config_that_is_valid() -> None:
+    text = (ROOT / "docs/methods.md").read_text()
+    titles = [name for line in re.findall(r"^### (.+)$", text, re.MULTILINE) for name in line.split(", ")]
+    assert sorted(titles) == sorted(family("raynas.methods"))
+    for one in re.findall(r"^- \*\*Config\*\*: (.+)$", text, re.MULTILINE):
+        member = tomllib.loads("\n".join(re.findall(r"`((?:method|settings|rule_settings|partitions) = [^`]+)`", one)))
+        space = {"name": "nas_bench_macro", "settings": {"channels": 8, "stabiliser": "stabiliser" in one}}
+        make_plan(check({"members": [member], "space": space}))
