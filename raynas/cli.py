@@ -71,6 +71,15 @@ Overrides = Annotated[
 Storage = Annotated[
     str, typer.Option("--storage", metavar="DIR", help="Where runs are kept: a folder, s3://... or gs://...")
 ]
+Distribution = Annotated[
+    str | None,
+    typer.Option(
+        "--init-distribution",
+        metavar="RUN",
+        help="Begin the distributions that members learn (parsec) at those that this run has learnt, e.g. a "
+        "smaller one on the same space.",
+    ),
+]
 Name = Annotated[
     str | None,
     typer.Option("--name", metavar="RUN", help="The run's folder in the storage; by default named by its settings."),
@@ -93,6 +102,7 @@ def search(
     data: Data = None,
     method: Methods = None,
     set_: Overrides = None,
+    init_distribution: Distribution = None,
     storage: Storage = "runs",
     name: Name = None,
     address: Address = None,
@@ -120,7 +130,7 @@ def search(
 
     - `raynas search jobs/configs/cifar10_macro.toml --address auto --storage s3://bucket/runs`
     """
-    settings = _settings(config, space, data, method, set_)
+    settings = _settings(config, space, data, method, set_, init_distribution)
     if table is not None:
         _search_table(settings, table, repeats, storage, name, address)
         return
@@ -370,7 +380,12 @@ def _print(line: str) -> None:
 
 
 def _settings(
-    config: str | None, space: str | None, data: str | None, methods: list[str] | None, overrides: list[str] | None
+    config: str | None,
+    space: str | None,
+    data: str | None,
+    methods: list[str] | None,
+    overrides: list[str] | None,
+    distribution_of: str | None = None,
 ) -> Config:
     from raynas.config import load
 
@@ -381,7 +396,12 @@ def _settings(
         changes["data.name"] = data
     if methods:
         changes["members"] = [{"method": method} for method in methods]
-    return load(config, overrides or (), changes)
+    settings = load(config, overrides or (), changes)
+    if distribution_of is None:
+        return settings
+    from raynas.transfer import with_distribution_of
+
+    return with_distribution_of(settings, distribution_of)
 
 
 def _new(

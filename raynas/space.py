@@ -1,10 +1,10 @@
 """A search space as data: its choice blocks, and how its architectures are named, compared and drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from raynas.architecture import Architecture, decode, encode
 from raynas.errors import UserError
@@ -51,6 +51,24 @@ class SearchSpace:
         for block in self.blocks:
             size *= len(block.choices)
         return size
+
+    def probabilities(self, given: Sequence[ArrayLike] | None) -> tuple[NDArray[np.float64], ...]:
+        """A distribution over each block's choices, shape (choices,) each; uniform ones where none are given.
+
+        Raises UserError if these are none of this space.
+        """
+        if given is None:
+            return self.uniform_probabilities()
+        sizes = [len(block.choices) for block in self.blocks]
+        found = tuple(np.asarray(of_choices, dtype=np.float64) for of_choices in given)
+        if [p.shape for p in found] != [(size,) for size in sizes] or not all(
+            (p >= 0).all() and np.isclose(p.sum(), 1, atol=1e-4) for p in found
+        ):
+            raise UserError(
+                f"{self.name} expects one distribution per block, over {sizes} choices, but got "
+                f"{[p.round(3).tolist() for p in found]}; take them from a supernet of this space."
+            )
+        return found
 
     def uniform_probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """For each block the uniform distribution over its choices."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.derivations.mode import mode
-from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.space import SearchSpace
 from raynas.strategies._unasked import Unasked
@@ -31,17 +30,7 @@ class DistributionSampling:
     def __init__(
         self, space: SearchSpace, *, seed: int, probabilities: Sequence[NDArray[np.float64]] | None = None
     ) -> None:
-        sizes = [len(block.choices) for block in space.blocks]
-        if probabilities is None:
-            probabilities = [np.full(size, 1 / size) for size in sizes]
-        given = [np.asarray(of_choices, dtype=np.float64) for of_choices in probabilities]
-        if [block.shape for block in given] != [(size,) for size in sizes] or not all(
-            (block >= 0).all() and np.isclose(block.sum(), 1, atol=1e-4) for block in given
-        ):
-            raise UserError(
-                f"{space.name} expects one distribution per block, over {sizes} choices, but got "
-                f"{[block.round(3).tolist() for block in given]}; take them from a supernet of this space."
-            )
+        given = space.probabilities(probabilities)
         self._rng = seeds.generator(seed, "distribution_sampling")
         self._unasked = Unasked(space)
         self._mode: Architecture | None = mode(given)

@@ -19,6 +19,8 @@ from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
 from raynas.training_rule import Batch, DivergenceError, Loss, StepResult
 
+LEAST = 1e-6
+"""What an initial probability is raised to: what had none would never be drawn again."""
 NEGLIGIBLE = 1e-4
 """A child whose weight is below this has no backward pass; the other weights are not renormalised."""
 
@@ -30,6 +32,8 @@ class Parsec:
     distribution_learning_rate: of Adam on the logits theta, pi = softmax(theta) block by block.
     temperature: T in softmax(-B * CE / T) over a batch of B images; 1 is the paper's likelihood of the whole batch,
         whose effective sample size falls to 1 for large batches.
+    initial: the probabilities of each block's choices that the distribution begins at, such as another run has learnt;
+        None: uniform ones.
     """
 
     needs_validation = True
@@ -43,16 +47,17 @@ class Parsec:
         samples: int = 16,
         distribution_learning_rate: float = 0.05,
         temperature: float = 1.0,
+        initial: tuple[tuple[float, ...], ...] | None = None,
     ) -> None:
         if samples < 1 or temperature <= 0:
             raise ValueError(
                 f"expected samples >= 1 and temperature > 0, but got {samples=} and {temperature=}; raise the lower one"
             )
-        del seed  # the trainer hands each step its generator; theta starts at zero, the uniform distribution
+        del seed  # the trainer hands each step its generator
         self.space = space
         self.samples = samples
         self.temperature = temperature
-        self.theta = [torch.zeros(len(block.choices), dtype=torch.float64) for block in space.blocks]
+        self.theta = [torch.from_numpy(np.log(np.maximum(p, LEAST))) for p in space.probabilities(initial)]
         self.adam = torch.optim.Adam(self.theta, lr=distribution_learning_rate)
 
     def step(
