@@ -17,6 +17,7 @@ from raynas.config import Config
 from raynas.errors import UserError
 from raynas.replica_group import ReplicaGroup
 from raynas.storage import Folder
+from raynas.trainer import Trainer
 from raynas.training_rule import DivergenceError
 from tests.helpers import config_for, make_trainer, rule_plan, small_config
 
@@ -46,6 +47,8 @@ def test_supernets_may_be_trained_with_other_crops_than_finalists() -> None:
         ("fair", {}),
         ("parsec", {}),
         ("importance", {}),
+        ("manas", {}),
+        ("manas_ls", {}),
     ],
 )
 def test_resumed_training_equals_undisturbed_training_to_the_bit(
@@ -180,6 +183,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         ("fair", {"spread": True}),
         ("parsec", {"samples": 3}),
         ("importance", {"strength": 0.9}),
+        ("manas", {"eta": 1.0}),
         ("ordered_dropout", {}),
         ("sandwich", {}),
     ],
@@ -196,8 +200,8 @@ def test_two_replicas_equal_one_on_the_joined_batch(
         port = probe.getsockname()[1]
     futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
     replicas = [future.result(timeout=600) for future in futures]
-    assert _equal(replicas[0], replicas[1])  # replicas hold equal weights, to the bit
-    for name, value in single.supernet.state_dict().items():
+    assert _equal(replicas[0], replicas[1])  # replicas are equal, to the bit
+    for name, value in _learnt(single).items():
         torch.testing.assert_close(replicas[0][name], value, **TOLERANCE)
 
 
@@ -214,7 +218,13 @@ def _replica(rank: int, port: int, rule: str, settings: dict[str, Any]) -> dict[
     for _ in range(STEPS):
         trainer.train_step()
     torch.distributed.destroy_process_group()
-    return trainer.supernet.state_dict()
+    return _learnt(trainer)
+
+
+def _learnt(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The weights, and what the rule learnt."""
+    pi = {f"pi of {block}": torch.from_numpy(p) for block, p in enumerate(trainer.rule.probabilities())}
+    return {**trainer.supernet.state_dict(), **pi}
 
 
 def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
