@@ -133,6 +133,8 @@ def paths_per_step(rule: str, settings: Mapping[str, Any], space: SearchSpace) -
     if rule == "parsec":  # K children on two batches without gradients, and what has weight with them
         samples = settings.get("samples", 16)
         return 2 * samples / 3 + samples / 2  # type: ignore[no-any-return]
+    if rule in ("manas", "manas_ls"):  # and the path of the step before on a batch without gradients
+        return 4 / 3
     return settings.get("paths", 1)  # type: ignore[no-any-return]
 
 
