@@ -166,7 +166,7 @@ def test_a_fit_is_a_minimiser_for_the_codes_as_they_are() -> None:
 
 def test_a_choice_that_was_never_drawn_is_neither_best_nor_worst() -> None:
     paths = [path for path in drawn(60) if path[2] != 1]
-    effects = additive_effects(paths, np.array([additive(path) for path in paths]), SIZES)
+    effects = additive_effects(paths, np.array([3 + additive(path) for path in paths]), SIZES)
     assert effects[2][1] == pytest.approx(0, abs=1e-12)
     assert effects[2][3] < effects[2][1] < effects[2][2]
 

@@ -48,7 +48,7 @@ def test_supernets_may_be_trained_with_other_crops_than_finalists() -> None:
         ("parsec", {}),
         ("importance", {}),
         ("manas", {}),
-        ("manas_ls", {}),
+        ("manas_ls", {"steps": 6}),  # its one fit is at the last of them
     ],
 )
 def test_resumed_training_equals_undisturbed_training_to_the_bit(

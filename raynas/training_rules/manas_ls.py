@@ -85,7 +85,7 @@ def additive_effects(
 
     Each block's code sums to 1, so that there are many minimisers: they differ by constants of the blocks, and by what
     the paths do not tell apart. Taken is the one of least norm for centred codes, in which each block's effects sum to
-    0. A choice that no path has stands at its block's mean; codes that are not centred would give it the least loss.
+    0. A choice that no path has stands at its block's mean; without the centring it would seem to have the least loss.
     """
     blocks = np.array(paths).T
     codes_SF = np.concatenate([np.eye(size)[choices] for size, choices in zip(sizes, blocks, strict=True)], axis=1)
