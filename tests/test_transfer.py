@@ -51,7 +51,7 @@ def test_a_run_begins_where_another_has_ended_whatever_its_size_and_data(tmp_pat
 @pytest.mark.parametrize(
     ("member", "states", "told"),
     [
-        ("spos", {"one": {"rule": "parsec", "probabilities": LEARNT}}, "no member's training rule learns"),
+        ("spos", {"one": {"rule": "parsec", "probabilities": LEARNT}}, "no member's training rule can begin"),
         ("parsec", {"one": {"rule": "uniform", "probabilities": LEARNT}}, "but there are 0"),
         ("parsec", {"one": {"rule": "parsec", "probabilities": LEARNT, "failure": "diverged"}}, "but there are 0"),
         ("parsec", {name: {"rule": "parsec", "probabilities": LEARNT} for name in ("a", "b")}, "but there are 2"),
