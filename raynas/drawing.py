@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from raynas.space import Connection
+from raynas.space import Connection, is_none, is_skip
 
 COLOURS = ("#0f83c9", "#d55e00", "#009e73", "#b95f96", "#a87a00", "#6f6fd0", "#4aa3b8", "#b5524a")
 """Okabe and Ito's colour-blind safe hues, darkened where needed to be read on white and on black."""
@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 def palette(operations: Iterable[str]) -> dict[str, str]:
     """A colour for each operation, in the order given; what computes nothing is grey."""
-    active = [name for name in dict.fromkeys(operations) if name and not _is_empty(name) and not _is_skip(name)]
+    active = [name for name in dict.fromkeys(operations) if name and not is_none(name) and not is_skip(name)]
     return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(active)}
 
 
@@ -49,14 +49,6 @@ def _colour(operation: str, colours: Mapping[str, str]) -> str:
     return colours.get(operation) or colours.get(operation.partition(" ")[0], QUIET)
 
 
-def _is_empty(operation: str) -> bool:
-    return operation.casefold() in ("none", "zero")
-
-
-def _is_skip(operation: str) -> bool:
-    return any(word in operation.casefold() for word in ("skip", "identity"))
-
-
 def _is_chain(connections: Sequence[Connection]) -> bool:
     follows = all(a.target == b.source for a, b in itertools.pairwise(connections))
     stops = [connections[0].source, *(connection.target for connection in connections)] if connections else []
@@ -74,7 +66,7 @@ def _chain(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
     centre = MARGIN + number + box / 2
     shapes = []
     for index, connection in enumerate(connections):
-        if _is_empty(connection.operation):
+        if is_none(connection.operation):
             continue
         x, y = centre + index // ROWS * column, MARGIN + LINE + 12 + index % ROWS * pitch
         if index % ROWS or not index:
@@ -100,7 +92,7 @@ def _chain(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
 def _graph(connections: Sequence[Connection], colours: Mapping[str, str]) -> tuple[list[str], float, float]:
     order = _topological(connections)
     place = {node: index for index, node in enumerate(order)}
-    arrows = [connection for connection in connections if not _is_empty(connection.operation)]
+    arrows = [connection for connection in connections if not is_none(connection.operation)]
     lanes = _lanes([tuple(sorted((place[arrow.source], place[arrow.target]))) for arrow in arrows])
     alive = _alive(connections, arrows)
 
@@ -121,7 +113,7 @@ def _graph(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
         start, end = heights[arrow.source], heights[arrow.target]
         faint = arrow not in alive
         colour = _colour(arrow.operation, colours)
-        dashed = _is_skip(arrow.operation)
+        dashed = is_skip(arrow.operation)
         down = 1 if end > start else -1
         middle = (x + offset(lane), (start + end) / 2)
         if lane:
@@ -215,7 +207,7 @@ def _plate(
 ) -> str:
     width = 10 + LETTER * len(text) if width is None else width
     colour = _colour(text, colours)
-    dashes = ' stroke-dasharray="4 3"' if _is_skip(text) else ""
+    dashes = ' stroke-dasharray="4 3"' if is_skip(text) else ""
     ground = _box(centre, width, 5, 'style="fill:var(--card,#fff)"')
     tint = _box(centre, width, 5, f'fill="{colour}" fill-opacity="0.14" stroke="{colour}"{dashes}')
     return f"<g{_opacity(faint)}>{ground}{tint}{_text(centre, text)}</g>"

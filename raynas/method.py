@@ -11,7 +11,8 @@ from typing import Any
 class Method:
     """A named system of the literature, as the members of three families that it is composed of.
 
-    derivation: how the distribution that the rule learnt becomes a candidate; None where nothing is learnt.
+    derivation: how the distribution that the rule learnt becomes a candidate; None where nothing is learnt, or
+        where the strategy begins with it.
     partitions: whether its supernet is split; how is the member's setting.
     space_settings: what it needs of the space, e.g. stabilised skips; a space set otherwise is refused.
     objectives: what the strategy minimises; "score" is the run's evaluation.score, "cost" its selector.cost.

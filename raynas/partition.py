@@ -75,6 +75,7 @@ class Partition:
             to_string=space.to_string and partial(_to_string, self, space),
             from_string=space.from_string and partial(_from_string, self, space),
             drawing=space.drawing and partial(_drawing, self, space),
+            derive=None,  # an edge that is to be left out may have no `none` in the partition
         )
 
 

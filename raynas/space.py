@@ -35,6 +35,8 @@ class SearchSpace:
     to_string, from_string: the space's own notation, if it has one; `from_string` raises ValueError on what it does
         not know.
     drawing: the arrows of an architecture's picture (None: a chain of its choices).
+    derive: the architecture that weights of all choices, shape (choices,) for each block, are discretised to (None: the
+        heaviest choice of each block that is not `none`).
     """
 
     name: str
@@ -43,6 +45,7 @@ class SearchSpace:
     to_string: Callable[[Architecture], str] | None = None
     from_string: Callable[[str], Architecture] | None = None
     drawing: Callable[[Architecture], tuple[Connection, ...]] | None = None
+    derive: Callable[[Sequence[NDArray[np.float64]]], Architecture] | None = None
 
     @property
     def size(self) -> int:
@@ -133,6 +136,16 @@ class SearchSpace:
             if other != architecture[index]
         ]
 
+    def strongest(self, weights: Sequence[NDArray[np.float64]]) -> Architecture:
+        """What weights of all choices, shape (choices,) for each block, are discretised to; of equal ones the first."""
+        if self.derive is not None:
+            return self.derive(weights)
+        result = []
+        for block, of_choices in zip(self.blocks, weights, strict=True):
+            named = [index for index, choice in enumerate(block.choices) if not is_none(choice)]
+            result.append(max(named or range(len(block.choices)), key=of_choices.__getitem__))
+        return tuple(result)
+
     def connections(self, architecture: Architecture) -> tuple[Connection, ...]:
         """The arrows to draw: the space's own drawing, or a chain of the choices."""
         if self.drawing is not None:
@@ -142,3 +155,13 @@ class SearchSpace:
             Connection(source, target, block.choices[choice])
             for source, target, block, choice in zip(stops[:-1], stops[1:], self.blocks, architecture, strict=True)
         )
+
+
+def is_none(operation: str) -> bool:
+    """Whether a choice of this name leaves out its edge."""
+    return operation.casefold() in ("none", "zero")
+
+
+def is_skip(operation: str) -> bool:
+    """Whether a choice of this name computes nothing: a skip, an identity."""
+    return any(word in operation.casefold() for word in ("skip", "identity"))

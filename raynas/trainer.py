@@ -24,7 +24,7 @@ from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.supernet import BatchNorm, Supernet, touched
-from raynas.training_rule import Batch, DivergenceError, TrainingRule
+from raynas.training_rule import Batch, DivergenceError, LooksAhead, TrainingRule
 
 
 class Trainer:
@@ -79,6 +79,8 @@ class Trainer:
             momentum=training.momentum,
             weight_decay=training.weight_decay,
         )
+        if isinstance(rule, LooksAhead):
+            rule.look_at(self.optimizer)
         self.use(group or ReplicaGroup())
 
     def use(self, group: ReplicaGroup) -> None:
@@ -131,6 +133,8 @@ class Trainer:
         rng = seeds.generator(self.seed, "paths", self.step)
         train = self._batch("train", self.train)
         validation = self._batch("validation", self.validation) if self.rule.needs_validation else None
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         with devices.autocast(self.device):
             result = self.rule.step(
@@ -140,8 +144,6 @@ class Trainer:
         self.group.sum_gradients(on_paths)
         self.rule.observe(self.owners, result)
         torch.nn.utils.clip_grad_norm_(on_paths, self.settings.gradient_clip)
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = self.learning_rate(self.step)
         with _leaving(self.optimizer, self.view.unused(result.paths)):
             self.optimizer.step()
         self.step += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import SGD
 
 from raynas.architecture import Architecture
 from raynas.replica_group import ReplicaGroup
@@ -80,6 +81,14 @@ class TrainingRule(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a saved state."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A training rule that needs to know the step that the weights will take."""
+
+    def look_at(self, optimizer: SGD) -> None:
+        """Told once what moves the weights; before each step it has that step's learning rate."""
 
 
 class FixedRule:

@@ -35,7 +35,9 @@ def with_distribution_of(config: Config, run: str) -> Config:
             values["rule_settings"] = {**values.get("rule_settings", {}), "initial": _of_rule(learnt, rule, folder)}
             taken += 1
     if not taken:
-        raise UserError("no member's training rule can begin at a distribution; add one that can, e.g. --method parsec.")
+        raise UserError(
+            "no member's training rule can begin at a distribution; add one that can, e.g. --method parsec."
+        )
     return check(settings)
 
 

@@ -11,12 +11,14 @@ Search", ICLR 2020 (arXiv:1909.09656), with the lists of its published code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raynas.architecture import Architecture
@@ -37,6 +39,8 @@ from search_spaces._genotype import NODES
 
 EDGES = tuple((source, target) for target in range(2, 2 + NODES) for source in range(target))
 CELLS = ("normal", "reduction")
+KEPT = 2
+"""Edges of each node that DARTS's derivation keeps."""
 
 Variant: TypeAlias = Literal["darts", "s1", "s2", "s3", "s4"]
 """Which operations the edges offer: all of DARTS's, or those of a restricted space."""
@@ -105,6 +109,32 @@ def from_genotype(cells: tuple[_genotype.Cell, ...], offered: tuple[tuple[str, .
     return tuple(operations.index(name) for name, operations in zip(names, offered, strict=True))
 
 
+def strongest_edges(
+    weights: Sequence[NDArray[np.float64]], offered: tuple[tuple[str, ...], ...]
+) -> tuple[_genotype.Cell, ...]:
+    """DARTS's derivation (section 2.4): each node keeps its two strongest edges, each with its strongest operation.
+
+    weights: of the operations of each edge, the softmax taken including `none`; an edge is as strong as its strongest
+    operation but `none`. Of equal ones the first.
+    """
+    strongest = [
+        max(((float(w), name) for name, w in zip(names, of, strict=True) if name != NONE), key=lambda one: one[0])
+        for names, of in zip(offered, weights, strict=True)
+    ]
+
+    def node(first: int, target: int) -> tuple[tuple[str, int], ...]:
+        edges = [(*strongest[first + EDGES.index((source, target))], source) for source in range(target)]
+        kept = sorted(edges, key=lambda edge: -edge[0])[:KEPT]
+        return tuple((name, source) for _, name, source in kept)
+
+    return tuple(tuple(node(first, target) for target in range(2, 2 + NODES)) for first in (0, len(EDGES)))
+
+
+def derive(weights: Sequence[NDArray[np.float64]], offered: tuple[tuple[str, ...], ...]) -> Architecture:
+    """The strongest edges, and `none` on all others."""
+    return from_genotype(strongest_edges(weights, offered), offered)
+
+
 def canonical(architecture: Architecture, offered: tuple[tuple[str, ...], ...]) -> Architecture:
     """With `none` on the edges out of nodes that nothing reaches: whatever is applied to zeros is zero.
 
@@ -149,7 +179,10 @@ def draw_cells(cells: tuple[_genotype.Cell, ...]) -> tuple[Connection, ...]:
 
 
 def space(*, variant: Variant = "darts") -> SearchSpace:
-    """The space of 28 edges with what the variant offers on each."""
+    """The space of 28 edges with what the variant offers on each.
+
+    Where no edge can be left out (s1, s2, s4), what is derived keeps all 14 edges of a cell.
+    """
     offered = edge_operations(variant)
     has_none = all(NONE in operations for operations in offered)
     return SearchSpace(
@@ -159,6 +192,7 @@ def space(*, variant: Variant = "darts") -> SearchSpace:
         to_string=partial(to_string, offered=offered),
         from_string=partial(from_string, offered=offered),
         drawing=partial(drawing, offered=offered),
+        derive=partial(derive, offered=offered) if has_none else None,
     )
 
 

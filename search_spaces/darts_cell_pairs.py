@@ -32,6 +32,7 @@ from search_spaces.darts_cell import (
     edge_operations,
     edge_options,
     from_genotype,
+    strongest_edges,
 )
 
 SMALL = {"channels": 4, "cells": 3}
@@ -92,28 +93,9 @@ def to_edges(architecture: Architecture) -> Architecture:
 
 
 def derive(weights: Sequence[NDArray[np.float64]], *, variant: Variant = "darts") -> Architecture:
-    """DARTS's derivation (section 2.4): each node keeps its two strongest edges, each with its strongest operation.
-
-    weights: of the operations of each edge of `darts_cell`, the softmax taken including `none`; an edge is as strong as
-    its strongest operation but `none`. Of equal ones the first.
-    """
-    offered = edge_operations(variant)
-    slots = slot_pairs(variant)
-    strongest: list[tuple[float, str]] = []
-    for names, of_edge in zip(offered, weights, strict=True):
-        strongest.append(
-            max(
-                ((float(w), name) for name, w in zip(names, of_edge, strict=True) if name != NONE),
-                key=lambda one: one[0],
-            )
-        )
-    chosen: list[int] = []
-    for first in (0, len(EDGES)):
-        for target in range(2, 2 + NODES):
-            edges = [(*strongest[first + EDGES.index((source, target))], source) for source in range(target)]
-            kept = sorted(edges, key=lambda edge: -edge[0])[:SLOTS]
-            chosen += [slots[len(chosen)].index((name, source)) for _, name, source in kept]
-    return canonical(tuple(chosen))
+    """What DARTS derives from weights of the operations of each edge of `darts_cell`."""
+    pairs = [pair for cell in strongest_edges(weights, edge_operations(variant)) for node in cell for pair in node]
+    return canonical(tuple(of.index(pair) for of, pair in zip(slot_pairs(variant), pairs, strict=True)))
 
 
 def drawing(architecture: Architecture, slots: tuple[Pairs, ...]) -> tuple[Connection, ...]:

@@ -49,6 +49,9 @@ def test_supernets_may_be_trained_with_other_crops_than_finalists() -> None:
         ("importance", {}),
         ("manas", {}),
         ("manas_ls", {"steps": 6}),  # its one fit is at the last of them
+        ("darts1", {}),
+        ("darts2", {}),
+        ("snas", {}),
     ],
 )
 def test_resumed_training_equals_undisturbed_training_to_the_bit(
@@ -184,6 +187,9 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         ("parsec", {"samples": 3}),
         ("importance", {"strength": 0.9}),
         ("manas", {"eta": 1.0}),
+        ("darts1", {"alpha_learning_rate": 0.05}),
+        ("darts2", {"alpha_learning_rate": 0.01}),
+        ("snas", {"alpha_learning_rate": 0.05}),
         ("ordered_dropout", {}),
         ("sandwich", {}),
     ],

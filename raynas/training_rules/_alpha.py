@@ -1,0 +1,85 @@
+"""What differentiable rules share: the architecture parameters alpha, how they move, and the watch over a collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raynas.architecture import Architecture
+from raynas.replica_group import ReplicaGroup
+from raynas.space import SearchSpace, is_skip
+from raynas.supernet import Owner
+from raynas.training_rule import StepResult
+from raynas.training_rules.parsec import entropy
+
+BETAS = (0.5, 0.999)
+"""Of Adam, as DARTS's code and SNAS's set them."""
+
+
+class Alpha:
+    """A vector for each block, whose softmax weighs the block's choices, and Adam, which moves it.
+
+    It is kept on the CPU in float64, and is the same on all replicas to the bit.
+    """
+
+    splits_batch = True
+
+    def __init__(
+        self, space: SearchSpace, initial: Sequence[NDArray[np.float64]], *, learning_rate: float, weight_decay: float
+    ) -> None:
+        self.space = space
+        self.alpha = [torch.from_numpy(values.copy()).requires_grad_() for values in initial]
+        self.adam = torch.optim.Adam(self.alpha, lr=learning_rate, betas=BETAS, weight_decay=weight_decay)
+        sizes = [len(block.choices) for block in space.blocks]
+        self.paths = tuple(tuple(min(number, size - 1) for size in sizes) for number in range(max(sizes)))
+        """Together they hold every choice, as a relaxed pass does."""
+
+    def observe(self, owners: Sequence[Owner], result: StepResult) -> None:
+        """Alpha has moved already."""
+
+    def derived(self) -> Architecture:
+        """What alpha is discretised to at present."""
+        return self.space.strongest(self.probabilities())
+
+    def probabilities(self) -> tuple[NDArray[np.float64], ...]:
+        """For each block the softmax of its alpha."""
+        return tuple(values.detach().softmax(0).numpy() for values in self.alpha)
+
+    def move(self, gradients: Sequence[Tensor]) -> None:
+        """One step of Adam along the gradients of the joined batch."""
+        for values, gradient in zip(self.alpha, gradients, strict=True):
+            values.grad = gradient.to(values)
+        self.adam.step()
+
+    def watch(self) -> dict[str, Tensor | float]:
+        """The collapse watch: the entropy of alpha in nats, and how many choices that compute nothing are derived."""
+        chosen = (block.choices[choice] for block, choice in zip(self.space.blocks, self.derived(), strict=True))
+        return {"entropy": entropy(self.probabilities()), "derived_skips": float(sum(map(is_skip, chosen)))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Alpha and Adam's moments."""
+        alpha = [values.detach().clone() for values in self.alpha]
+        return {"alpha": alpha, "adam": deepcopy(self.adam.state_dict()["state"])}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up alpha and Adam's moments."""
+        for values, saved in zip(self.alpha, state["alpha"], strict=True):
+            values.copy_(saved)
+        moments = {int(index): dict(value) for index, value in state["adam"].items()}
+        self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
+
+
+def summed(values: Sequence[Tensor], group: ReplicaGroup, device: torch.device) -> list[Tensor]:
+    """The sums over all replicas, added up on `device` in one flat buffer."""
+    if group.world == 1:
+        return list(values)
+    flat = group.sum(torch.cat([one.reshape(-1) for one in values]).to(device))
+    pieces = flat.split_with_sizes([one.numel() for one in values])
+    return [piece.view_as(one).to(one) for piece, one in zip(pieces, values, strict=True)]
