@@ -261,3 +261,17 @@ def test_the_watch_counts_skips_and_measures_entropy(order: str) -> None:
     assert point["derived_skips"] == 5
     pi = trainer.rule.probabilities()
     assert point["entropy"] == pytest.approx(-sum((p * np.log(p)).sum() for p in pi))
+
+
+def test_a_rule_that_looks_ahead_sees_the_learning_rate_of_its_own_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer("darts2")
+    plain, seen = Darts2.alpha_gradients, []
+
+    def spied(rule: Darts2, *arguments: Any) -> list[Tensor]:
+        seen.append(rule.optimizer.param_groups[0]["lr"])
+        return plain(rule, *arguments)
+
+    monkeypatch.setattr(Darts2, "alpha_gradients", spied)
+    for _ in range(3):
+        trainer.train_step()
+    assert seen == [trainer.learning_rate(step) for step in range(3)] and len(set(seen)) == 3
