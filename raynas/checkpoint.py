@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from raynas.errors import UserError
 from raynas.storage import Folder
@@ -33,6 +35,12 @@ def load_state(folder: Folder, name: str) -> Any:
         raise corrupt(folder, name, "it holds no state") from None
     except (SafetensorError, ValueError, TypeError) as fault:
         raise corrupt(folder, name, fault) from None
+
+
+def load_moments(optimizer: Optimizer, moments: Mapping[str, Any]) -> None:
+    """Give an optimiser the `state` of its state dict as it comes out of a file; its settings stay as they are."""
+    by_index = {int(index): dict(value) for index, value in moments.items()}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
 
 
 def weights_file(step: int | None = None) -> str:

@@ -16,6 +16,7 @@ from raynas import device as devices
 from raynas import seeds
 from raynas.augmentation import Augmenter
 from raynas.batches import Batches
+from raynas.checkpoint import load_moments
 from raynas.config import DataSettings, RetrainingSettings
 from raynas.data import Split
 from raynas.depthwise import accelerate
@@ -103,8 +104,7 @@ class StandAloneTraining:
         """Go on from a saved state."""
         self.epoch = int(state["epoch"])
         self.network.load_state_dict(state["network"])
-        moments = {int(index): value for index, value in state["optimizer"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        load_moments(self.optimizer, state["optimizer"])
         self.curves = list(state["curves"])
 
     def _step(self, step: int, learning_rate: float) -> Tensor:

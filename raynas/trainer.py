@@ -17,6 +17,7 @@ from raynas import device as devices
 from raynas import seeds
 from raynas.augmentation import Augmenter
 from raynas.batches import EVERY_ROW, Batches
+from raynas.checkpoint import load_moments
 from raynas.config import DataSettings, TrainingSettings
 from raynas.data import Split
 from raynas.depthwise import accelerate
@@ -181,8 +182,7 @@ class Trainer:
         """Go on from a saved state."""
         self.step = int(state["step"])
         self.supernet.load_state_dict(state["supernet"])
-        moments = {int(index): value for index, value in state["optimizer"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        load_moments(self.optimizer, state["optimizer"])
         self.rule.load_state_dict(state["rule"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,6 +125,7 @@ def rows(run: Path, member: str) -> list[dict[str, Any]]:
     return pq.read_table(pa.BufferReader(path.read_bytes())).to_pylist()  # type: ignore[no-any-return]  # it is replaced
 
 
+@cache
 def _limit() -> float:
     """The median of the parameters."""
     dataset = load("digits")

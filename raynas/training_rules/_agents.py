@@ -13,7 +13,7 @@ from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 from raynas.training_rule import Batch, DivergenceError, FixedRule, Loss, StepResult
-from raynas.training_rules.parsec import entropy
+from raynas.training_rules._distribution import draw, entropy
 
 
 class Agents(FixedRule):
@@ -57,7 +57,7 @@ class Agents(FixedRule):
         if self.unscored is not None:
             self.learn(self.unscored, _share_of_guessing(supernet, self.unscored, validation, loss, group), number)
         pi = self.probabilities()
-        path = tuple(int(rng.choice(len(p), p=p)) for p in pi)
+        path = draw(pi, rng)
         value = loss(supernet(train.images_NCHW, path), train.labels_N)
         (value / group.world).backward()  # type: ignore[no-untyped-call]
         self.unscored = path

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raynas.architecture import Architecture
+from raynas.checkpoint import load_moments
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace, is_skip
 from raynas.supernet import Owner
 from raynas.training_rule import StepResult
-from raynas.training_rules.parsec import entropy
+from raynas.training_rules._distribution import entropy
 
 BETAS = (0.5, 0.999)
 """Of Adam, as DARTS's code and SNAS's set them."""
@@ -72,8 +73,7 @@ class Alpha:
         """Take up alpha and Adam's moments."""
         for values, saved in zip(self.alpha, state["alpha"], strict=True):
             values.copy_(saved)
-        moments = {int(index): dict(value) for index, value in state["adam"].items()}
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
+        load_moments(self.adam, state["adam"])
 
 
 def summed(values: Sequence[Tensor], group: ReplicaGroup, device: torch.device) -> list[Tensor]:

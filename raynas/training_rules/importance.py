@@ -21,7 +21,7 @@ from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
 from raynas.training_rule import Batch, FixedRule, Loss, StepResult
-from raynas.training_rules.parsec import entropy
+from raynas.training_rules._distribution import draw, entropy
 
 WEIGHT = "importance_weight"
 
@@ -84,7 +84,7 @@ class Importance(FixedRule):
         """Accumulate the weighted gradient of one path on the training batch."""
         self.seen = number
         probabilities = self.probabilities()
-        path = tuple(int(rng.choice(len(p), p=p)) for p in probabilities)
+        path = draw(probabilities, rng)
         drawn = zip(path, probabilities, strict=True)
         weight = math.prod(1 / (len(p) * p[choice]) for choice, p in drawn) if self.corrected else 1.0
         value = loss(supernet(train.images_NCHW, path), train.labels_N)

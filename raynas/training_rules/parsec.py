@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from raynas.architecture import Architecture
+from raynas.checkpoint import load_moments
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
 from raynas.training_rule import Batch, DivergenceError, Loss, StepResult
+from raynas.training_rules._distribution import draw, entropy
 
 LEAST = 1e-6
 """What an initial probability is raised to: what had none would never be drawn again."""
@@ -74,7 +76,7 @@ class Parsec:
         """Accumulate the weighted gradient of K children on the training batch; move theta by the validation batch."""
         assert validation is not None
         pi = self.probabilities()
-        children = [tuple(int(rng.choice(len(p), p=p)) for p in pi) for _ in range(self.samples)]
+        children = [draw(pi, rng) for _ in range(self.samples)]
         losses_train = self._batch_losses(supernet, children, train, loss, group)
         losses_validation = self._batch_losses(supernet, children, validation, loss, group)
         if not (np.isfinite(losses_train).all() and np.isfinite(losses_validation).all()):
@@ -114,8 +116,7 @@ class Parsec:
         """Take up the logits and Adam's moments."""
         for logits, saved in zip(self.theta, state["theta"], strict=True):
             logits.copy_(saved)
-        moments = {int(index): dict(value) for index, value in state["adam"].items()}
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
+        load_moments(self.adam, state["adam"])
 
     @torch.no_grad()
     def _batch_losses(
@@ -143,11 +144,6 @@ def importance_weights(losses_K: NDArray[np.float64], temperature: float = 1.0) 
 def effective_sample_size(weights_K: NDArray[np.float64]) -> float:
     """1 / sum omega^2: K when all children count alike, 1 when one decides."""
     return float(1 / np.square(weights_K).sum())
-
-
-def entropy(pi: tuple[NDArray[np.float64], ...]) -> float:
-    """The entropy of p(a | pi) in nats: the sum over blocks."""
-    return float(sum(-(p * np.log(np.maximum(p, 1e-300))).sum() for p in pi))
 
 
 def distribution_gradient(
