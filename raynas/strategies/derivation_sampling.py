@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from raynas import seeds
@@ -51,5 +52,4 @@ class DerivationSampling:
 
     def _sample(self) -> Architecture:
         noisy = [logits + self._rng.gumbel(size=len(logits)) for logits in self._logits]
-        exponents = [np.exp(logits - logits.max()) for logits in noisy]
-        return self._unasked.space.strongest([values / values.sum() for values in exponents])
+        return self._unasked.space.strongest([scipy.special.softmax(logits) for logits in noisy])

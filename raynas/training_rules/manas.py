@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
 
@@ -66,7 +67,7 @@ class Manas(Agents):
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """For each block (1 - gamma) softmax(-eta * B) + gamma / K."""
         return tuple(
-            (1 - gamma) * _softmax(-eta * estimates) + gamma / len(estimates)
+            (1 - gamma) * scipy.special.softmax(-eta * estimates) + gamma / len(estimates)
             for eta, gamma, estimates in zip(self.etas, self.gammas, self.estimates, strict=True)
         )
 
@@ -86,8 +87,3 @@ class Manas(Agents):
         """Take up B and the path."""
         super().load_state_dict(state)
         self.estimates = [one.numpy().copy() for one in state["estimates"]]
-
-
-def _softmax(logits_K: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = np.exp(logits_K - logits_K.max())
-    return np.asarray(shifted / shifted.sum())

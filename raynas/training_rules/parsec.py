@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
 
@@ -136,9 +137,7 @@ class Parsec:
 
 def importance_weights(losses_K: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
     """omega_k = p(y|X,v,a_k) / sum_j p(y|X,v,a_j) from the children's batch losses, in log space."""
-    scaled = -losses_K / temperature
-    shifted = np.exp(scaled - scaled.max())
-    return np.asarray(shifted / shifted.sum())
+    return np.asarray(scipy.special.softmax(-losses_K / temperature))
 
 
 def effective_sample_size(weights_K: NDArray[np.float64]) -> float:
