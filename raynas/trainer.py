@@ -25,7 +25,7 @@ from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.supernet import BatchNorm, Supernet, touched
-from raynas.training_rule import Batch, DivergenceError, LooksAhead, TrainingRule
+from raynas.training_rule import Batch, DivergenceError, LooksAhead, Measures, TrainingRule
 
 
 class Trainer:
@@ -82,6 +82,8 @@ class Trainer:
         )
         if isinstance(rule, LooksAhead):
             rule.look_at(self.optimizer)
+        if isinstance(rule, Measures):
+            rule.measure_on(self.validation, training.batch_size)
         self.use(group or ReplicaGroup())
 
     def use(self, group: ReplicaGroup) -> None:
@@ -121,7 +123,7 @@ class Trainer:
         point = {
             "step": float(self.step),
             "loss": mean,
-            "learning_rate": self.learning_rate(self.step - 1),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
             "images_per_s": self.settings.batch_size * steps / seconds,
             **{name: value / steps for name, value in metrics.items()},

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from raynas.architecture import Architecture
+from raynas.batches import Batches
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
@@ -88,7 +89,15 @@ class LooksAhead(Protocol):
     """A training rule that needs to know the step that the weights will take."""
 
     def look_at(self, optimizer: SGD) -> None:
-        """Told once what moves the weights; before each step it has that step's learning rate."""
+        """Told once what moves the weights; before each step it has that step's learning rate, which may be changed."""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A training rule that at times measures what it trains on all validation images."""
+
+    def measure_on(self, validation: Batches, batch_size: int) -> None:
+        """Told once which these are, and how many a pass may take, over all replicas."""
 
 
 class FixedRule:

@@ -190,6 +190,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         ("darts1", {"alpha_learning_rate": 0.05}),
         ("darts2", {"alpha_learning_rate": 0.01}),
         ("snas", {"alpha_learning_rate": 0.05}),
+        ("darts_pt", {"selection": 0.99}),
         ("ordered_dropout", {}),
         ("sandwich", {}),
     ],

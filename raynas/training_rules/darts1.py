@@ -56,12 +56,18 @@ class Darts1(Alpha):
         group: ReplicaGroup,
     ) -> StepResult:
         """Move alpha; accumulate the gradient of the mixture that it then is on the training batch."""
-        assert validation is not None
-        self.move(self.alpha_gradients(supernet, train, validation, loss, group))
+        self.follow(supernet, train, validation, loss, group)
         mixture = [values.detach() for values in self.mixture(train.images_NCHW.device)]
         value = loss(supernet(train.images_NCHW, mixture), train.labels_N)
         (value / group.world).backward()  # type: ignore[no-untyped-call]
         return StepResult(self.paths, value.detach(), self.watch())
+
+    def follow(
+        self, supernet: Supernet, train: Batch, validation: Batch | None, loss: Loss, group: ReplicaGroup
+    ) -> None:
+        """Move alpha against the validation loss."""
+        assert validation is not None
+        self.move(self.alpha_gradients(supernet, train, validation, loss, group))
 
     def alpha_gradients(
         self, supernet: Supernet, train: Batch, validation: Batch, loss: Loss, group: ReplicaGroup
