@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize as torchvision_resize
 
 from raynas.data import as_tensor
 from raynas.errors import UserError
@@ -86,9 +85,11 @@ def resize(images_NCHW: Tensor, resolution: int | None) -> Tensor:
     """Stretch images to (resolution, resolution), bilinear with antialiasing; None leaves them as they are."""
     if resolution is None or tuple(images_NCHW.shape[2:]) == (resolution, resolution) or not images_NCHW.numel():
         return images_NCHW
+    from torchvision.transforms.v2 import functional  # here, as it takes a second: only who resizes should wait
+
     side = [resolution, resolution]
     # in pieces: where the processor has no integer path, each one goes through float32
-    return torch.cat([torchvision_resize(piece, side, antialias=True) for piece in torch.split(images_NCHW, 1024)])
+    return torch.cat([functional.resize(piece, side, antialias=True) for piece in torch.split(images_NCHW, 1024)])
 
 
 def join(train: Chunks, test: Chunks, what: str) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,7 @@ def check_costs_are_those_of_the_subnet(space: SearchSpace, build: BuildSupernet
     """Predicted parameters and MACs equal what is counted on the subnet itself."""
     network = _small(build)
     predict_parameters, predict_macs = parameters(network, IMAGE_CHW), macs(network, IMAGE_CHW)
-    for architecture in _architectures(space, 10):
+    for architecture in _architectures(space, 6):
         subnet = network.subnet(architecture)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             subnet.eval()(torch.zeros(2, *IMAGE_CHW))
@@ -210,7 +210,7 @@ def check_canonical_form_is_the_same_network(space: SearchSpace, build: BuildSup
 def check_canonical_form_costs_no_more(space: SearchSpace, build: BuildSupernet) -> None:
     """What meets a constraint meets it in its canonical form too."""
     network = _small(build)
-    pairs = [(architecture, space.canonicalise(architecture)) for architecture in _architectures(space, 60)]
+    pairs = [(architecture, space.canonicalise(architecture)) for architecture in _architectures(space, 24)]
     for cost in (parameters(network, IMAGE_CHW), macs(network, IMAGE_CHW)):
         for architecture, form in pairs:
             assert form == architecture or cost(form) <= cost(architecture), encode(architecture)

@@ -1,4 +1,4 @@
-"""Tests share two cores with Ray's workers: one torch thread each, and one of pytest's workers with all of Ray."""
+"""Tests share two cores with Ray's workers: one torch thread each, and two groups of those that start clusters."""
 
 import os
 import shutil
@@ -12,21 +12,25 @@ import pytest
 if TYPE_CHECKING:
     from tests.driver import Driver
 
-RAY = ("tests/distributed/", "tests/test_pipeline.py", "tests/test_jobs.py", "::test_on_ray")
-"""Whose tests start clusters: one after the other, as two at a time starve each other on two cores."""
+SEARCHES = ("tests/distributed/test_survival.py", "tests/test_pipeline.py")
+"""Whose tests share one undisturbed search."""
+CLUSTERS = ("tests/distributed/", "tests/test_jobs.py", "::test_on_ray")
+"""Whose tests start other clusters: one after the other, as more than two at a time starve each other."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # or else the other of pytest's processes comes first
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests with Ray in one process; each other test goes to whichever process is free (`pytest -n 2`)."""
+    """Keep each group of tests with Ray in one process; any other test goes to whichever is free (`pytest -n 2`)."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class RayTogether(LoadScopeScheduling):
+    class GroupsOfRay(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if any(part in nodeid for part in RAY) else nodeid
+            groups = {"searches": SEARCHES, "clusters": CLUSTERS}
+            return next((name for name, parts in groups.items() if any(part in nodeid for part in parts)), nodeid)
 
-    return RayTogether(config, log)
+    return GroupsOfRay(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     },
     "search": {"evaluations": EVALUATIONS, "batch_size": 4},
     "selector": {"leaders": 6, "finalists": 2},
-    "retraining": {"epochs": 2, "calibration": 3},
+    "retraining": {"epochs": 2, "calibration": 2},
     "members": [
         {"method": "nsga2", "settings": {"population_size": 6}},
         {"method": "parsec", "rule_settings": {"samples": 2}, "training": {"steps": 20}},

@@ -42,6 +42,7 @@ def ray_head(cpus: int, token: str | None = None) -> Iterator[Head]:
     """A head node with so many CPUs, with a token's protection or none; all of its processes end with it."""
     temp = Path(tempfile.mkdtemp(prefix="rn", dir="/tmp"))  # a socket's path may have 107 bytes
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+        "RAY_worker_niceness": "0",
         "RAY_AUTH_MODE": "token" if token else "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

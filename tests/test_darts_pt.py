@@ -23,7 +23,7 @@ from raynas.training_rules.blank_pt import BlankPt
 from raynas.training_rules.darts_pt import TUNING, DartsPt
 from search_spaces import darts_cell
 from search_spaces.darts_cell import EDGES
-from tests.helpers import make_trainer, small_config
+from tests.helpers import config_for, make_trainer, small_config
 
 CPU = torch.device("cpu")
 
@@ -96,7 +96,7 @@ def test_what_is_left_of_a_masked_block_keeps_its_weights_and_fixed_blocks_stay_
 
 
 def test_images_are_counted_as_the_mixture_gets_them_wrong() -> None:
-    trainer = make_trainer("darts_pt", small_config(training={"batch_size": 64}))
+    trainer = make_trainer("darts_pt", config_for("darts_pt", training={"batch_size": 64}))
     rule = selecting(trainer)
     mixtures = [rule.mixture(CPU), [torch.eye(5)[3] for _ in range(6)]]
     expected = [0, 0]
@@ -112,7 +112,7 @@ def test_images_are_counted_as_the_mixture_gets_them_wrong() -> None:
 @pytest.mark.parametrize("name", ["darts_pt", "blank_pt"])
 @pytest.mark.parametrize("steps", [12, 45])
 def test_blocks_are_fixed_at_equal_distances_of_the_last_third_and_stay_as_they_are(name: str, steps: int) -> None:
-    trainer = make_trainer(name, small_config(training={"steps": steps}))
+    trainer = make_trainer(name, config_for(name, training={"steps": steps}))
     rule = trainer.rule
     assert isinstance(rule, DartsPt)
     counts, choices = [], dict[int, int]()
@@ -130,7 +130,7 @@ def test_blocks_are_fixed_at_equal_distances_of_the_last_third_and_stay_as_they_
 
 
 def test_tuning_begins_without_moments_at_a_tenth_of_the_learning_rate_and_ends_near_zero() -> None:
-    trainer = make_trainer("blank_pt", small_config(training={"steps": 30, "weight_decay": 0.0}))
+    trainer = make_trainer("blank_pt", config_for("blank_pt", training={"steps": 30, "weight_decay": 0.0}))
     rates = []
     for step in range(30):
         before = [weight.detach().clone() for weight in trainer.supernet.parameters()]

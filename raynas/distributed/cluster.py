@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from raynas.config import Config
 from raynas.errors import UserError
@@ -108,12 +107,19 @@ def require(plan: Plan) -> None:
                     "for a cluster that grows."
                 )
             if lacking != asked:  # a request replaces the one before
-                request_resources(bundles=list(lacking.bundles))
+                _request(lacking.bundles)
                 asked = lacking
             time.sleep(1.0)
     finally:
         if asked is not None:
-            request_resources(bundles=[])  # a request that stands would keep the cluster from shrinking again
+            _request(())  # a request that stands would keep the cluster from shrinking again
+
+
+def _request(bundles: Sequence[Bundle]) -> None:
+    """Ask the autoscaler for room for these, in place of what was asked for before."""
+    from ray.autoscaler.sdk import request_resources  # here, as only who waits for a cluster to grow needs it
+
+    request_resources(bundles=list(bundles))
 
 
 def fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:

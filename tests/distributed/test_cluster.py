@@ -110,7 +110,7 @@ def test_the_autoscaler_is_asked_for_what_lacks_and_then_let_go(monkeypatch: pyt
     cpus = iter(range(2, 9))
     size = [next(cpus)]
     monkeypatch.setattr(module, "_nodes", lambda: [{"CPU": float(size[0]), "GPU": 0.0}])
-    monkeypatch.setattr(module, "request_resources", lambda *, bundles: asked.append(bundles))
+    monkeypatch.setattr(module, "_request", lambda bundles: asked.append(list(bundles)))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: size.__setitem__(0, next(cpus)))
     config = small_config(
         training={"replicas": 3, "batch_size": 30}, evaluation={"workers": 3}, cluster={"wait_s": 60.0}
@@ -124,7 +124,7 @@ def test_a_request_to_the_autoscaler_is_taken_back_when_the_wait_was_in_vain(mon
     asked: list[list[Bundle]] = []
     clock = iter(range(1000))
     monkeypatch.setattr(module, "_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
-    monkeypatch.setattr(module, "request_resources", lambda *, bundles: asked.append(bundles))
+    monkeypatch.setattr(module, "_request", lambda bundles: asked.append(list(bundles)))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(UserError, match="needs 4 CPUs"):
