@@ -34,9 +34,9 @@ SETTINGS: dict[str, Any] = {
         "workers": 1,
         "costs": ["parameters", "macs", "tests.distributed.slow_cost"],
     },
-    "search": {"evaluations": EVALUATIONS, "batch_size": 4},
+    "search": {"evaluations": EVALUATIONS, "batch_size": 4, "cpus_per_member": 0.5},
     "selector": {"leaders": 6, "finalists": 2},
-    "retraining": {"epochs": 2, "calibration": 2},
+    "retraining": {"epochs": 2, "calibration": 3},
     "members": [
         {"method": "nsga2", "settings": {"population_size": 6}},
         {"method": "parsec", "rule_settings": {"samples": 2}, "training": {"steps": 20}},

@@ -38,8 +38,11 @@ class Head:
 
 
 @contextlib.contextmanager
-def ray_head(cpus: int, token: str | None = None) -> Iterator[Head]:
-    """A head node with so many CPUs, with a token's protection or none; all of its processes end with it."""
+def ray_head(cpus: int, token: str | None = None, *, dashboard: bool = True) -> Iterator[Head]:
+    """A head node with so many CPUs, with a token's protection or none; all of its processes end with it.
+
+    dashboard: whether it takes jobs.
+    """
     temp = Path(tempfile.mkdtemp(prefix="rn", dir="/tmp"))  # a socket's path may have 107 bytes
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
         "RAY_worker_niceness": "0",
@@ -54,7 +57,7 @@ def ray_head(cpus: int, token: str | None = None) -> Iterator[Head]:
         for attempt in range(ATTEMPTS):
             ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
             log = temp / f"start{attempt}.log"
-            process = _start(cpus, ports, temp, environment, log)
+            process = _start(cpus, ports, temp, environment, log, dashboard)
             wait_until(partial(_has_started_or_failed, process, log), STARTS_WITHIN_S)
             if process.poll() is None:
                 break
@@ -69,11 +72,11 @@ def ray_head(cpus: int, token: str | None = None) -> Iterator[Head]:
 
 
 def _start(
-    cpus: int, ports: dict[str, int], temp: Path, environment: dict[str, str], log: Path
+    cpus: int, ports: dict[str, int], temp: Path, environment: dict[str, str], log: Path, dashboard: bool
 ) -> subprocess.Popen[bytes]:
     arguments = ["--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--num-cpus={cpus}"]
     arguments += [f"--{name}={port}" for name, port in ports.items()]
-    arguments += [f"--temp-dir={temp}", "--object-store-memory=200000000", "--include-dashboard=true"]
+    arguments += [f"--temp-dir={temp}", "--object-store-memory=200000000", f"--include-dashboard={dashboard}"]
     with log.open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],

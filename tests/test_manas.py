@@ -285,6 +285,7 @@ def test_the_method_searches_what_its_agents_learnt(name: str) -> None:
     assert strategy.ask(1) == [mode(rule.probabilities())]
 
 
+@pytest.mark.slow  # on planted losses above, exactly
 @pytest.mark.parametrize("name", ["manas", "manas_ls"])
 def test_what_is_learnt_on_digits_is_better_than_chance(name: str) -> None:
     """The mode's loss, with the trained weights, is below the mean of random paths'."""

@@ -103,7 +103,7 @@ def raynas(head: Head, *arguments: str, folder: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    with ray_head(cpus=3) as started:
+    with ray_head(cpus=3, dashboard=False) as started:
         yield started
 
 

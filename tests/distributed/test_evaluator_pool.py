@@ -137,6 +137,7 @@ class TestTwoWorkers:
         assert ask(pool, FIRST, []) == []
 
 
+@pytest.mark.slow  # test_survival.py kills both, too, within a search
 @needs_proc
 def test_a_worker_or_the_pool_killed_in_the_middle_changes_nothing(
     data: ray.ObjectRef, run: Folder, digits: Dataset

@@ -148,7 +148,7 @@ def test_each_partition_trains_what_a_bare_trainer_trains_from_the_weights_of_th
     assert sum(partition.size for partition in read_split(run, whole.split)) == plan.space.size
 
 
-@pytest.mark.parametrize("moment", ["after the warm-up", "within a partition"])
+@pytest.mark.parametrize("moment", [pytest.param("after the warm-up", marks=pytest.mark.slow), "within a partition"])
 def test_a_run_that_is_killed_and_continued_is_the_undisturbed_one_to_the_byte(
     moment: str, run: Folder, plan: Plan, tmp_path: Path
 ) -> None:
