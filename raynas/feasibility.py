@@ -14,12 +14,10 @@ from raynas.data import Dataset
 from raynas.errors import UserError, raise_mistake_of_user
 from raynas.fitted_head import features
 from raynas.members import load_member, members
-from raynas.plan import build_rule, build_supernet, make_plan
+from raynas.plan import build_rule, build_supernet, make_plan, predicted_limits
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
-MEASURED = "latency_ms"
-"""A cost that is measured, not predicted: it is known only where the scoring happens."""
 STARTS = 8
 WEIGHTINGS = 32
 
@@ -35,7 +33,7 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
     _check_use(config, space, supernet, dataset)
     if config.retraining.space_settings:
         _run_once(config, space, build_supernet(config, dataset, seed=config.seed, stand_alone=True), dataset, 1)
-    limits = {name: limit for name, limit in config.constraints.items() if name != MEASURED}
+    limits = predicted_limits(config)
     if not limits:
         return
     rng = seeds.generator(config.seed, "feasibility")

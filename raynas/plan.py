@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from raynas.supernet import Supernet
 
 
+MEASURED = "latency_ms"
+"""The cost that is measured, not predicted."""
+
+
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
     """How a space is split after a joint warm-up; the partitions are decided then, and written to `file`."""
@@ -198,6 +202,11 @@ def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequen
     return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))
 
 
+def predicted_limits(config: Config) -> dict[str, float]:
+    """The limits on costs that are known beforehand; a measured one is known only where the scoring happens."""
+    return {name: limit for name, limit in config.constraints.items() if name != MEASURED}
+
+
 def _stand_alone(config: Config) -> SpaceSettings:
     settings = {**config.space.settings, **config.retraining.space_settings}
     return config.space.model_copy(update={"settings": settings})
@@ -243,6 +252,11 @@ def _supernets(
         "training": training.model_dump(exclude=without),
         "seed": seed,
     }
+
+    penalty = inspect.signature(load_member("raynas.training_rules", rule)).parameters.get("penalty")
+    limits = predicted_limits(config)
+    if limits and penalty is not None and member.rule_settings.get("penalty", penalty.default):
+        content["limits"] = limits  # what is learnt depends on them
 
     def plan(label: str, depends_on: Mapping[str, Any], **what: Any) -> SupernetPlan:
         identity = content_hash({**content, **depends_on})

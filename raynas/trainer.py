@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,17 +15,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 
 from raynas import device as devices
 from raynas import seeds
+from raynas.architecture import Architecture
 from raynas.augmentation import Augmenter
 from raynas.batches import EVERY_ROW, Batches
 from raynas.checkpoint import load_moments
 from raynas.config import DataSettings, TrainingSettings
 from raynas.data import Split
 from raynas.depthwise import accelerate
+from raynas.limits import Limits
+from raynas.members import load_member
 from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.supernet import BatchNorm, Supernet, touched
-from raynas.training_rule import Batch, DivergenceError, LooksAhead, Measures, TrainingRule
+from raynas.training_rule import Batch, DivergenceError, KeepsLimits, LooksAhead, Measures, TrainingRule
 
 
 class Trainer:
@@ -38,6 +41,7 @@ class Trainer:
     begin, end: the steps of the schedule that this trainer takes (None: to the schedule's end). A supernet that was
         trained to a step, and one that goes on with its weights, together go through one schedule. Only at
         the schedule's end is an average taken: a partition goes on from its warm-up's last weights, not from a mean.
+    limits: on predicted costs, by their names, for a rule that learns to keep them.
     """
 
     def __init__(
@@ -54,11 +58,13 @@ class Trainer:
         partition: Partition | None = None,
         begin: int = 0,
         end: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         self.device = device
         self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.supernet.train()
         accelerate(self.supernet, device)
+        self.partition = partition
         self.view = self.supernet if partition is None else Restricted(self.supernet, partition)
         self.owners = self.view.owners()
         self.rule = rule
@@ -84,6 +90,8 @@ class Trainer:
             rule.look_at(self.optimizer)
         if isinstance(rule, Measures):
             rule.measure_on(self.validation, training.batch_size)
+        if limits and isinstance(rule, KeepsLimits):
+            rule.keep(Limits(rule.space, self._predictors(limits, split.dataset.image_shape_CHW), limits))
         self.use(group or ReplicaGroup())
 
     def use(self, group: ReplicaGroup) -> None:
@@ -189,6 +197,20 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.curves = list(state["curves"])
+
+    def _predictors(
+        self, costs: Iterable[str], image_shape_CHW: tuple[int, int, int]
+    ) -> dict[str, Callable[[Architecture], float]]:
+        """What each cost is of an architecture of the rule's space, by the cost's name."""
+        found = {name: load_member("raynas.costs", name)(self.supernet, image_shape_CHW) for name in costs}
+        if self.partition is None:
+            return found
+        outer = self.partition.outer
+
+        def of_part(cost: Callable[[Architecture], float]) -> Callable[[Architecture], float]:
+            return lambda inner: cost(outer(inner))
+
+        return {name: of_part(cost) for name, cost in found.items()}
 
     def _batch(self, stream: str, source: Batches) -> Batch:
         """This replica's share of the step's joined batch, or all of it for a rule that does not split it."""

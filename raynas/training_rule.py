@@ -13,6 +13,7 @@ from torch.optim import SGD
 
 from raynas.architecture import Architecture
 from raynas.batches import Batches
+from raynas.limits import Limits
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
@@ -98,6 +99,16 @@ class Measures(Protocol):
 
     def measure_on(self, validation: Batches, batch_size: int) -> None:
         """Told once which these are, and how many a pass may take, over all replicas."""
+
+
+@runtime_checkable
+class KeepsLimits(Protocol):
+    """A training rule that learns to keep the run's limits on predicted costs; its setting `penalty` says how much."""
+
+    space: SearchSpace
+
+    def keep(self, limits: Limits) -> None:
+        """Told once which these are."""
 
 
 class FixedRule:

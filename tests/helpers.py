@@ -8,7 +8,7 @@ import torch
 
 from raynas.config import Config, check
 from raynas.data import load, split
-from raynas.plan import MemberPlan, Plan, SupernetPlan, build_rule, build_supernet, make_plan
+from raynas.plan import MemberPlan, Plan, SupernetPlan, build_rule, build_supernet, make_plan, predicted_limits
 from raynas.trainer import Trainer
 
 SMALL: dict[str, Any] = {
@@ -72,6 +72,7 @@ def make_trainer(
         device=torch.device("cpu"),
         group=group,
         end=end,
+        limits=predicted_limits(plan.config),
     )
 
 

@@ -22,7 +22,7 @@ from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
 from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
-from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space
+from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits
 from raynas.replica_group import ReplicaGroup
 from raynas.storage import Folder
 from raynas.trainer import Trainer
@@ -75,6 +75,7 @@ class Replica:
             partition=partition,
             begin=self.plan.begin,
             end=self.plan.end,
+            limits=predicted_limits(self.config),
         )
         if self.folder.exists(CHECKPOINT):
             self.trainer.load_state_dict(load_state(self.folder, CHECKPOINT))

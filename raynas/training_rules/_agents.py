@@ -14,9 +14,10 @@ from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 from raynas.training_rule import Batch, DivergenceError, FixedRule, Loss, StepResult
 from raynas.training_rules._distribution import draw, entropy
+from raynas.training_rules._penalised import Penalised
 
 
-class Agents(FixedRule):
+class Agents(Penalised, FixedRule):
     """One path a step, of which each agent draws its own block's choice; all see only the path's validation loss.
 
     The loss is that of the weights which the path's own training step has moved (Z_t with w_{t+1}). The trainer moves
@@ -26,14 +27,16 @@ class Agents(FixedRule):
 
     needs_validation = True
 
-    def __init__(self, space: SearchSpace) -> None:
-        super().__init__(space)
+    def __init__(self, space: SearchSpace, penalty: float) -> None:
+        Penalised.__init__(self, penalty)
+        FixedRule.__init__(self, space)
         self.unscored: Architecture | None = None
 
     def learn(self, path: Architecture, loss: float, number: int) -> None:
         """Take up one round, before the path of step `number` is drawn; probabilities() are still those that drew it.
 
-        loss: the mean cross-entropy on the validation batch as a share of that of guessing, ln(classes).
+        loss: the mean cross-entropy on the validation batch as a share of that of guessing, ln(classes); where there
+            are limits, its mean with what the path's costs are above them.
         """
         raise NotImplementedError(f"{type(self).__name__} must define learn(path, loss, number).")
 
@@ -55,13 +58,15 @@ class Agents(FixedRule):
         """Learn from the step before; then draw a path and accumulate its gradient on the training batch."""
         assert validation is not None
         if self.unscored is not None:
-            self.learn(self.unscored, _share_of_guessing(supernet, self.unscored, validation, loss, group), number)
+            share = _share_of_guessing(supernet, self.unscored, validation, loss, group)
+            self.learn(self.unscored, self._penalised(share, self.unscored), number)
         pi = self.probabilities()
         path = draw(pi, rng)
         value = loss(supernet(train.images_NCHW, path), train.labels_N)
         (value / group.world).backward()  # type: ignore[no-untyped-call]
         self.unscored = path
-        return StepResult((path,), value.detach(), {"entropy": entropy(pi), **self.metrics()})
+        figures = {"entropy": entropy(pi), **self.metrics(), **self.excess([torch.from_numpy(p) for p in pi])}
+        return StepResult((path,), value.detach(), figures)
 
     def state_dict(self) -> dict[str, Any]:
         """The path whose loss is still to be taken."""
@@ -70,6 +75,14 @@ class Agents(FixedRule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up that path."""
         self.unscored = None if state["unscored"] is None else tuple(map(int, state["unscored"]))
+
+    def _penalised(self, loss: float, path: Architecture) -> float:
+        """The mean of the loss and, with the weight of the penalty, the excess: both are at most about 1."""
+        if self.limits is None:
+            return loss
+        sizes = [len(block.choices) for block in self.space.blocks]
+        excess = self.limits.excess([torch.eye(size)[choice] for size, choice in zip(sizes, path, strict=True)])
+        return (loss + self.penalty * min(1.0, float(excess))) / (1 + self.penalty)
 
 
 @torch.no_grad()

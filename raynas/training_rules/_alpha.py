@@ -18,12 +18,13 @@ from raynas.space import SearchSpace, is_skip
 from raynas.supernet import Owner
 from raynas.training_rule import StepResult
 from raynas.training_rules._distribution import entropy
+from raynas.training_rules._penalised import Penalised
 
 BETAS = (0.5, 0.999)
 """Of Adam, as DARTS's code and SNAS's set them."""
 
 
-class Alpha:
+class Alpha(Penalised):
     """A vector for each block, whose softmax weighs the block's choices, and Adam, which moves it.
 
     It is kept on the CPU in float64, and is the same on all replicas to the bit.
@@ -32,8 +33,15 @@ class Alpha:
     splits_batch = True
 
     def __init__(
-        self, space: SearchSpace, initial: Sequence[NDArray[np.float64]], *, learning_rate: float, weight_decay: float
+        self,
+        space: SearchSpace,
+        initial: Sequence[NDArray[np.float64]],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        penalty: float,
     ) -> None:
+        super().__init__(penalty)
         self.space = space
         self.alpha = [torch.from_numpy(values.copy()).requires_grad_() for values in initial]
         self.adam = torch.optim.Adam(self.alpha, lr=learning_rate, betas=BETAS, weight_decay=weight_decay)
@@ -52,16 +60,25 @@ class Alpha:
         """For each block the softmax of its alpha."""
         return tuple(values.detach().softmax(0).numpy() for values in self.alpha)
 
+    def mixture(self, device: torch.device) -> list[Tensor]:
+        """The weights of each block's choices."""
+        return [values.softmax(0).to(device, torch.float32) for values in self.alpha]
+
     def move(self, gradients: Sequence[Tensor]) -> None:
-        """One step of Adam along the gradients of the joined batch."""
-        for values, gradient in zip(self.alpha, gradients, strict=True):
-            values.grad = gradient.to(values)
+        """One step of Adam along the gradients of the joined batch, and of the penalty."""
+        penalties = self.penalties(self.alpha, self.mixture(torch.device("cpu")))
+        for values, gradient, penalty in zip(self.alpha, gradients, penalties, strict=True):
+            values.grad = gradient.to(values) + penalty
         self.adam.step()
 
     def watch(self) -> dict[str, Tensor | float]:
         """The collapse watch: the entropy of alpha in nats, and how many choices that compute nothing are derived."""
         chosen = (block.choices[choice] for block, choice in zip(self.space.blocks, self.derived(), strict=True))
-        return {"entropy": entropy(self.probabilities()), "derived_skips": float(sum(map(is_skip, chosen)))}
+        return {
+            "entropy": entropy(self.probabilities()),
+            "derived_skips": float(sum(map(is_skip, chosen))),
+            **self.excess(self.mixture(torch.device("cpu"))),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Alpha and Adam's moments."""

@@ -28,6 +28,7 @@ class Darts1(Alpha):
     """Each step moves alpha by the validation batch first, and then the weights by the training batch.
 
     alpha_learning_rate, alpha_weight_decay: of Adam on alpha.
+    penalty: of the mixture's costs above the run's limits, which alpha learns to keep.
     """
 
     needs_validation = True
@@ -39,10 +40,13 @@ class Darts1(Alpha):
         seed: int,
         alpha_learning_rate: float = 3e-4,
         alpha_weight_decay: float = 1e-3,
+        penalty: float = 1.0,
     ) -> None:
         rng = seeds.generator(seed, "alpha")
         start = [1e-3 * rng.standard_normal(len(block.choices)) for block in space.blocks]
-        super().__init__(space, start, learning_rate=alpha_learning_rate, weight_decay=alpha_weight_decay)
+        super().__init__(
+            space, start, learning_rate=alpha_learning_rate, weight_decay=alpha_weight_decay, penalty=penalty
+        )
 
     def step(
         self,
@@ -74,10 +78,6 @@ class Darts1(Alpha):
     ) -> list[Tensor]:
         """Of the validation loss with the weights as they are (the paper's xi = 0)."""
         return self.gradients(supernet, {}, validation, loss, group)[0]
-
-    def mixture(self, device: torch.device) -> list[Tensor]:
-        """The weights of each block's choices."""
-        return [values.softmax(0).to(device, torch.float32) for values in self.alpha]
 
     def gradients(
         self,

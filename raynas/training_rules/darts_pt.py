@@ -56,11 +56,16 @@ class DartsPt(Darts1):
         selection: float = 1 / 3,
         alpha_learning_rate: float = 3e-4,
         alpha_weight_decay: float = 1e-3,
+        penalty: float = 1.0,
     ) -> None:
         if not 0 < selection < 1:
             raise ValueError(f"expected a share of the steps, 0 < selection < 1, but got {selection:g}; change it")
         super().__init__(
-            space, seed=seed, alpha_learning_rate=alpha_learning_rate, alpha_weight_decay=alpha_weight_decay
+            space,
+            seed=seed,
+            alpha_learning_rate=alpha_learning_rate,
+            alpha_weight_decay=alpha_weight_decay,
+            penalty=penalty,
         )
         self.steps = steps
         self.begin = min(steps - 1, round(steps * (1 - selection)))

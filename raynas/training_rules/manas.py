@@ -29,6 +29,7 @@ class Manas(Agents):
 
     steps: of the whole training, T.
     eta: pi follows softmax(-eta * B); None: sqrt(2 ln K / (K T)) for an agent of K choices.
+    penalty: the weight, beside the loss's 1, that a path's costs above the run's limits have in L.
     exploration: gamma; pi = (1 - gamma) softmax + gamma / K. None: min(1/2, eta K), with which no single loss moves a
         choice's log odds by more than 1, or by 2 eta K where that is more.
     """
@@ -41,8 +42,9 @@ class Manas(Agents):
         steps: int,
         eta: float | None = None,
         exploration: float | None = None,
+        penalty: float = 1.0,
     ) -> None:
-        super().__init__(space)
+        super().__init__(space, penalty)
         if (eta is not None and not 0 < eta < math.inf) or (exploration is not None and not 0 < exploration <= 1):
             raise ValueError(
                 f"expected eta > 0 and exploration above 0, up to 1, but got {eta=} and {exploration=}; "

@@ -30,8 +30,10 @@ class ManasLs(Agents):
         agents of K choices apart. A training with fewer rounds has one stack, whatever it can tell.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int, steps: int, stack: int | None = None) -> None:
-        super().__init__(space)
+    def __init__(
+        self, space: SearchSpace, *, seed: int, steps: int, stack: int | None = None, penalty: float = 1.0
+    ) -> None:
+        super().__init__(space, penalty)
         if stack is not None and stack < 1:
             raise ValueError(f"expected stack >= 1, but got {stack=}; raise it or leave it out")
         del seed  # the trainer hands each step its generator; the agents start with uniform probabilities

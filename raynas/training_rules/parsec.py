@@ -21,6 +21,7 @@ from raynas.space import SearchSpace
 from raynas.supernet import Owner, Supernet
 from raynas.training_rule import Batch, DivergenceError, Loss, StepResult
 from raynas.training_rules._distribution import draw, entropy
+from raynas.training_rules._penalised import Penalised
 
 LEAST = 1e-6
 """What an initial probability is raised to: what had none would never be drawn again."""
@@ -28,13 +29,14 @@ NEGLIGIBLE = 1e-4
 """A child whose weight is below this has no backward pass; the other weights are not renormalised."""
 
 
-class Parsec:
+class Parsec(Penalised):
     """K children a step, weighted by how well each explains the batch; memory is that of one child.
 
     samples: children K (16 on the DARTS space).
     distribution_learning_rate: of Adam on the logits theta, pi = softmax(theta) block by block.
     temperature: T in softmax(-B * CE / T) over a batch of B images; 1 is the paper's likelihood of the whole batch,
         whose effective sample size falls to 1 for large batches.
+    penalty: of the expected costs above the run's limits, against the log likelihood.
     initial: the probabilities of each block's choices that the distribution begins at, such as another run has learnt;
         None: uniform ones.
     """
@@ -50,6 +52,7 @@ class Parsec:
         samples: int = 16,
         distribution_learning_rate: float = 0.05,
         temperature: float = 1.0,
+        penalty: float = 1.0,
         initial: tuple[tuple[float, ...], ...] | None = None,
     ) -> None:
         if samples < 1 or temperature <= 0:
@@ -57,10 +60,12 @@ class Parsec:
                 f"expected samples >= 1 and temperature > 0, but got {samples=} and {temperature=}; raise the lower one"
             )
         del seed  # the trainer hands each step its generator
+        super().__init__(penalty)
         self.space = space
         self.samples = samples
         self.temperature = temperature
-        self.theta = [torch.from_numpy(np.log(np.maximum(p, LEAST))) for p in space.probabilities(initial)]
+        logits = [np.log(np.maximum(p, LEAST)) for p in space.probabilities(initial)]
+        self.theta = [torch.from_numpy(values).requires_grad_() for values in logits]
         self.adam = torch.optim.Adam(self.theta, lr=distribution_learning_rate)
 
     def step(
@@ -99,6 +104,7 @@ class Parsec:
                 "effective_sample_size": effective_sample_size(weights_train),
                 "effective_sample_size_validation": effective_sample_size(weights_validation),
                 "entropy": entropy(pi),
+                **self.excess([torch.from_numpy(p) for p in pi]),
             },
         )
 
@@ -107,12 +113,13 @@ class Parsec:
 
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
         """pi: for each block the softmax of its logits."""
-        return tuple(logits.softmax(0).numpy() for logits in self.theta)
+        return tuple(logits.detach().softmax(0).numpy() for logits in self.theta)
 
     def state_dict(self) -> dict[str, Any]:
         """The logits and Adam's moments."""
-        return {"theta": [logits.clone() for logits in self.theta], "adam": self.adam.state_dict()["state"]}
+        return {"theta": [logits.detach().clone() for logits in self.theta], "adam": self.adam.state_dict()["state"]}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the logits and Adam's moments."""
         for logits, saved in zip(self.theta, state["theta"], strict=True):
@@ -130,8 +137,10 @@ class Parsec:
     def _move_distribution(
         self, children: list[Architecture], weights_K: NDArray[np.float64], pi: tuple[NDArray[np.float64], ...]
     ) -> None:
-        for block, gradient in enumerate(distribution_gradient(children, weights_K, pi)):
-            self.theta[block].grad = torch.from_numpy(-gradient)  # Adam descends; the likelihood is to rise
+        penalties = self.penalties(self.theta, [logits.softmax(0) for logits in self.theta])
+        gradients = distribution_gradient(children, weights_K, pi)
+        for logits, gradient, penalty in zip(self.theta, gradients, penalties, strict=True):
+            logits.grad = penalty - torch.from_numpy(gradient)  # Adam descends; the likelihood is to rise
         self.adam.step()
 
 

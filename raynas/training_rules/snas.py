@@ -29,6 +29,8 @@ class Snas(Alpha):
 
     steps: of the training, over which the temperature falls linearly to its last value.
     alpha_learning_rate, alpha_weight_decay: of Adam on alpha.
+    penalty: of the expected costs above the run's limits: the resource term (section 2.4), which is linear in the
+        sample, by the probabilities that the sample is drawn with.
     """
 
     needs_validation = False
@@ -43,6 +45,7 @@ class Snas(Alpha):
         alpha_weight_decay: float = 1e-3,
         first_temperature: float = 1.0,
         last_temperature: float = 0.03,
+        penalty: float = 1.0,
     ) -> None:
         if not 0 < last_temperature <= first_temperature:
             raise ValueError(
@@ -51,7 +54,9 @@ class Snas(Alpha):
             )
         rng = seeds.generator(seed, "alpha")
         start = [rng.normal(1, 0.01, len(block.choices)) for block in space.blocks]
-        super().__init__(space, start, learning_rate=alpha_learning_rate, weight_decay=alpha_weight_decay)
+        super().__init__(
+            space, start, learning_rate=alpha_learning_rate, weight_decay=alpha_weight_decay, penalty=penalty
+        )
         self.steps = steps
         self.first_temperature = first_temperature
         self.last_temperature = last_temperature
