@@ -84,6 +84,10 @@ class TrainingSettings(Settings):
     learning_rate: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+    optimizer: Literal["sgd", "muon"] = Field("sgd", description="muon: of the convolutions' kernels, in place of SGD")
+    muon_turn: float = Field(
+        0.02, gt=0, lt=1, description="a kernel's step as a share of the kernel's norm, at the first learning rate"
+    )
     gradient_clip: float = Field(5.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_padding: int | None = Field(
@@ -113,6 +117,8 @@ class TrainingSettings(Settings):
             raise ValueError(
                 "averaging_decay is of an average that is not taken; set averaging, e.g. to 0.25, or leave it out"
             )
+        if self.optimizer == "sgd":
+            self._refuse_idle('optimizer = "muon"', "muon_turn")
         if self.batch_size % self.replicas:
             raise ValueError(
                 f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}; "

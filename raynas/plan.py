@@ -128,6 +128,10 @@ def make_plan(config: Config) -> Plan:
         )
         what = f"members.{settings.name}.rule_settings"
         build_rule(supernet, space, what)
+        if supernet.training.optimizer != "sgd" and supernet.rule == "darts2":
+            raise UserError(
+                f'members.{settings.name}: darts2 looks one step of SGD ahead; set training.optimizer = "sgd" for it.'
+            )
         if supernet.split is not None:  # what a rule refuses of a part is told before the warm-up is trained
             for part in possible_parts(space, supernet.split.settings, seed=supernet.seed):
                 build_rule(supernet, part.restrict(space), f"{what}, for a partition")
@@ -244,6 +248,8 @@ def _supernets(
         without |= {"averaging", "averaging_decay"}
     if not training.snapshots:
         without.add("snapshots")
+    if training.optimizer == "sgd":
+        without |= {"optimizer", "muon_turn"}
     content = {
         "space": config.space.model_dump(),
         "data": training.augmented(config.data).model_dump(),

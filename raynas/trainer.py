@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from raynas.data import Split
 from raynas.depthwise import accelerate
 from raynas.limits import Limits
 from raynas.members import load_member
+from raynas.muon import Muon
 from raynas.partition import Partition
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
@@ -80,12 +82,7 @@ class Trainer:
         augmenter = Augmenter(split, training.augmented(data), device)
         self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
         self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
-        self.optimizer = torch.optim.SGD(
-            self.supernet.parameters(),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-        )
+        self.optimizer = make_optimizer(self.supernet, training)
         if isinstance(rule, LooksAhead):
             rule.look_at(self.optimizer)
         if isinstance(rule, Measures):
@@ -220,6 +217,17 @@ class Trainer:
 
     def _loss(self, logits_NK: Tensor, labels_N: Tensor) -> Tensor:
         return functional.cross_entropy(logits_NK.float(), labels_N, label_smoothing=self.settings.label_smoothing)
+
+
+def make_optimizer(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
+    """What moves a network's weights by these settings; each step is given its own learning rate."""
+    build = torch.optim.SGD if training.optimizer == "sgd" else partial(Muon, turn=training.muon_turn)
+    return build(
+        network.parameters(),
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
 
 
 def _average(training: TrainingSettings) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from raynas.architecture import Architecture
 from raynas.batches import Batches
@@ -89,7 +89,7 @@ class TrainingRule(Protocol):
 class LooksAhead(Protocol):
     """A training rule that needs to know the step that the weights will take."""
 
-    def look_at(self, optimizer: SGD) -> None:
+    def look_at(self, optimizer: Optimizer) -> None:
         """Told once what moves the weights; before each step it has that step's learning rate, which may be changed."""
 
 

@@ -52,6 +52,7 @@ def test_supernets_may_be_trained_with_other_crops_than_finalists() -> None:
         ("darts1", {}),
         ("darts2", {}),
         ("snas", {}),
+        ("uniform", {"optimizer": "muon"}),
     ],
 )
 def test_resumed_training_equals_undisturbed_training_to_the_bit(

@@ -32,7 +32,7 @@ from raynas.depthwise import DepthwiseConv2d, accelerate
 from raynas.members import load_module, members
 from raynas.plan import Plan, build_rule, build_supernet, make_plan
 from raynas.supernet import Choices
-from raynas.trainer import Trainer
+from raynas.trainer import Trainer, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,7 @@ class BareLoop:
         self.settings, self.seed, self.device = trainer.settings, trainer.seed, trainer.device
         self.network = network.to(trainer.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         accelerate(self.network, trainer.device)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self.settings.learning_rate,
-            momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay,
-        )
+        self.optimizer = make_optimizer(self.network, self.settings)
 
     def step(self, number: int, calls: Iterable[Call]) -> None:
         """Step `number` with these passes."""

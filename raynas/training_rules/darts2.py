@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from raynas.replica_group import ReplicaGroup
 from raynas.supernet import Supernet
@@ -25,9 +25,9 @@ class Darts2(Darts1):
     The network is run with other weights; its own are not written to.
     """
 
-    optimizer: SGD
+    optimizer: Optimizer
 
-    def look_at(self, optimizer: SGD) -> None:
+    def look_at(self, optimizer: Optimizer) -> None:
         """What moves the weights, and so says where the step ahead leads."""
         self.optimizer = optimizer
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from raynas import seeds
 from raynas.architecture import Architecture
@@ -43,7 +43,7 @@ class DartsPt(Darts1):
     steps: of the training; the last `selection` of them, a share, hold the selections, at equal distances.
     """
 
-    optimizer: SGD
+    optimizer: Optimizer
     validation: Batches
     batch_size: int
 
@@ -76,7 +76,7 @@ class DartsPt(Darts1):
         self.fixed: dict[int, NDArray[np.float64]] = {}
         """Of each fixed block, the shares of its choices in what their absence costs; the largest is the one taken."""
 
-    def look_at(self, optimizer: SGD) -> None:
+    def look_at(self, optimizer: Optimizer) -> None:
         """What moves the weights: while blocks are selected, at a learning rate of this rule's own."""
         self.optimizer = optimizer
 
