@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +15,8 @@ from raynas.terminal import figures
 from raynas.units import accuracy, cost, cost_name, duration, interval, printable, rank, signed
 
 MOST_FAILURES = 5
+MOST_PAIRED = 5
+"""Rankers up to which the agreement of every two is told."""
 
 
 def print_summary(folder: Folder, console: Console) -> None:
@@ -92,9 +96,17 @@ def _members(record: RunRecord) -> list[Table | Text]:
     agreement = record.agreement
     if agreement is None:
         return [table]
-    names, tau = agreement["rankers"], agreement["tau"]
-    pairs = [f"{names[i]}/{names[j]} {signed(tau[i][j])}" for i in range(len(names)) for j in range(i)]
-    return [table, Text(printable(f"Agreement of rankers (tau): {', '.join(pairs) or 'only one ranker'}\n"))]
+    return [table, Text(printable(f"{agreement_in_words(agreement['rankers'], agreement['tau'])}\n"))]
+
+
+def agreement_in_words(names: list[str], tau: list[list[float | None]]) -> str:
+    """Of every two rankers in a line; of many rankers, each one's mean over the others."""
+    if len(names) <= MOST_PAIRED:
+        pairs = [f"{names[i]}/{names[j]} {signed(tau[i][j])}" for i in range(len(names)) for j in range(i)]
+        return f"Agreement of rankers (tau): {', '.join(pairs) or 'only one ranker'}"
+    found = [[one for j, one in enumerate(row) if j != i and one is not None] for i, row in enumerate(tau)]
+    means = [f"{name} {signed(mean(row) if row else None)}" for name, row in zip(names, found, strict=True)]
+    return f"Agreement of each ranker with the others (mean tau): {', '.join(means)}"
 
 
 def _failures(record: RunRecord) -> list[Table | Text]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raynas import config
+from raynas.members import members
 from raynas.plan import make_plan
+from raynas.storage import Folder
 
 CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
+ELSEWHERE: dict[str, str] = {}
+"""Methods for spaces of another kind, by what they need."""
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
 
@@ -73,3 +79,24 @@ def test_settings_that_are_commented_out_are_valid(name: str, tmp_path: Path) ->
     assert count > 0
     (tmp_path / "all.toml").write_text(uncommented)
     assert config.load(str(tmp_path / "all.toml")) != config.load(path(name))
+
+
+def test_every_method_that_needs_no_other_space_is_in_one_population() -> None:
+    settings = config.load(path("all_methods_digits"))
+    assert {one.method for one in settings.members} == set(members("raynas.methods")) - ELSEWHERE.keys()
+
+
+@pytest.mark.slow  # minutes
+def test_all_methods_search_in_one_population(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "raynas.cli", "search", path("all_methods_digits"), "--storage", str(tmp_path)]
+    done = subprocess.run([*command, "--name", "all"], capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = Folder(str(tmp_path / "all"))
+    settings = config.load(path("all_methods_digits"))
+    ends = run.read_json("members.json")
+    assert {name: end["state"] for name, end in ends.items()} == {one.name: "done" for one in settings.members}
+    ranked = run.read_table("ranking.parquet")
+    rankers = {one.label for one in make_plan(settings).rankers}
+    assert {name.removeprefix("rank_") for name in ranked.column_names if name.startswith("rank_")} == rankers
+    assert not any(ranked[f"score_{label}"].null_count for label in rankers)  # every supernet scored every leader
+    assert (tmp_path / "all" / "report.html").is_file()

@@ -19,7 +19,7 @@ from raynas.errors import UserError
 from raynas.report import write_report
 from raynas.run_record import best_so_far, is_random, read_run
 from raynas.storage import Folder
-from raynas.summary import print_summary
+from raynas.summary import agreement_in_words, print_summary
 from raynas.terminal import figures
 from raynas.units import accuracy, cost, duration, interval, quantity
 from tests.example_run import MEMBERS, NASTY, build
@@ -321,3 +321,15 @@ def test_numbers_are_written_as_people_read_them():
     ]  # fmt: skip
     assert interval({"value": 0.614, "low": -0.2, "high": 0.83}) == "+0.61 [−0.20, +0.83]"
     assert interval({"value": None, "low": None, "high": None}) == "–"
+
+
+def test_of_many_rankers_each_ones_mean_agreement_is_told() -> None:
+    names, tau = list("abcdef"), [[1.0 if i == j else (i + j) / 10 for j in range(6)] for i in range(6)]
+    assert agreement_in_words(names[:3], [row[:3] for row in tau[:3]]).endswith(
+        "(tau): b/a +0.10, c/a +0.20, c/b +0.30"
+    )
+    tau[0][5], tau[5][0] = None, None  # type: ignore[call-overload]
+    told = agreement_in_words(names, tau)
+    assert told == (
+        "Agreement of each ranker with the others (mean tau): a +0.25, b +0.38, c +0.46, d +0.54, e +0.62, f +0.75"
+    )
