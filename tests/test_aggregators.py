@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from raynas.aggregators.borda import borda
+from raynas.aggregators.borda import borda, normal_scores
+from raynas.aggregators.copeland import copeland
 from raynas.aggregators.kemeny import agreement, kemeny
+from raynas.aggregators.median_rank import median_rank
 from raynas.members import family, load_member
+from raynas.rank_correlation import kendall_tau_b
 
-every = pytest.mark.parametrize(
-    "aggregate", [load_member("raynas.aggregators", n) for n in family("raynas.aggregators")]
-)
+MEMBERS = {name: load_member("raynas.aggregators", name) for name in family("raynas.aggregators")}
+every = pytest.mark.parametrize("aggregate", MEMBERS.values(), ids=MEMBERS)
+FAIR_TO_REVERSES = {name: rule for name, rule in MEMBERS.items() if name != "plackett_luce"}  # it asks who comes first
 
 
 def noisy(seed=0, rankers=5, architectures=40, missing=0.0, levels=None):
@@ -97,10 +100,17 @@ def test_what_nobody_scored_has_no_consensus(aggregate):
     assert aggregate(np.empty((2, 0))).shape == (0,)
 
 
-@every
+@pytest.mark.parametrize("aggregate", FAIR_TO_REVERSES.values(), ids=FAIR_TO_REVERSES)
 def test_rankers_in_full_conflict_leave_all_tied(aggregate):
     scores_A = np.arange(5.0)
     assert len(np.unique(aggregate(np.stack([scores_A, -scores_A])))) == 1
+
+
+@every
+def test_a_ranker_that_scored_nothing_changes_nothing(aggregate):
+    scores_RA = noisy(missing=0.2)
+    with_empty = np.vstack([scores_RA[:2], np.full((1, scores_RA.shape[1]), np.nan), scores_RA[2:]])
+    np.testing.assert_array_equal(aggregate(with_empty), aggregate(scores_RA))
 
 
 @every
@@ -186,3 +196,46 @@ def test_kemeny_does_not_count_those_who_did_not_score_both():
     consensus_A = kemeny(scores_RA)
     assert consensus_A[2] > consensus_A[1]  # two to one
     assert consensus_A[0] > consensus_A[1]  # one to none
+
+
+def test_median_rank_heeds_no_minority():
+    scores_RA = np.vstack([noisy(rankers=1)] * 3)
+    hostile_RA = np.vstack([scores_RA, -scores_RA[:2]])
+    np.testing.assert_array_equal(median_rank(hostile_RA), median_rank(scores_RA))
+
+
+def test_median_rank_of_an_even_number_is_the_mean_of_the_middle_ones():
+    nan = np.nan
+    scores_RA = np.array([[0.0, 1, 2, 3, 4], [0, 1, 2, 4, 3], [4, 1, 2, 0, 3], [nan, 2, 1, 0, nan]])
+    assert median_rank(scores_RA).tolist() == [0.0, 0.25, 0.5, (0.0 + 0.75) / 2, 0.75]
+
+
+def test_copeland_counts_majorities():
+    for seed in range(5):
+        scores_RA = noisy(seed, rankers=4, architectures=12, missing=0.2, levels=2)
+        expected = []
+        for a in range(12):
+            margins_A = np.sum(scores_RA[:, [a]] > scores_RA, axis=0) - np.sum(scores_RA[:, [a]] < scores_RA, axis=0)
+            expected.append((np.sum(np.sign(margins_A)) + 11) / 22)
+        np.testing.assert_allclose(copeland(scores_RA), expected)
+
+
+def test_copeland_puts_who_beats_all_others_first_where_borda_does_not():
+    scores_RA = np.array([[2.0, 1, 0]] * 3 + [[0.0, 2, 1]] * 2)
+    assert np.argmax(borda(scores_RA)) == 1
+    assert copeland(scores_RA).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_copeland_against_some_is_close_to_copeland_against_all(monkeypatch):
+    scores_RA = noisy(rankers=6, architectures=1_000)
+    full_A = copeland(scores_RA)
+    monkeypatch.setattr("raynas.aggregators.copeland.OPPONENTS", 100)
+    assert kendall_tau_b(copeland(scores_RA), full_A) > 0.95
+
+
+def test_normal_scores_have_mean_0_and_variance_1():
+    scores_RA = np.vstack([noisy(rankers=2, missing=0.3), noisy(rankers=1, levels=1), np.zeros((1, 40))])
+    z_RA = normal_scores(scores_RA)
+    assert np.array_equal(np.isnan(z_RA[:3]), np.isnan(scores_RA[:3])) and np.isnan(z_RA[3]).all()
+    np.testing.assert_allclose(np.nanmean(z_RA[:3], axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.nanvar(z_RA[:3], axis=1), 1)

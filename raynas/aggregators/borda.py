@@ -33,3 +33,28 @@ def scaled_ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
         count = int(known.sum())
         ranks_A[known] = (scipy.stats.rankdata(scores_A[known]) - 1) / (count - 1) if count > 1 else 0.5
     return ranks_RA
+
+
+def tells_apart(scores_RA: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rankers give any two architectures different scores: shape (R, A) -> (R,)."""
+    scores_RA = np.asarray(scores_RA, dtype=np.float64)
+    return np.array([len(np.unique(scores_A[~np.isnan(scores_A)])) > 1 for scores_A in scores_RA], dtype=bool)
+
+
+def normal_scores(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal quantiles of each ranker's ranks, with mean 0 and variance 1; all NaN for one that tells nothing apart."""
+    ranks_RA = np.where(tells_apart(scores_RA)[:, None], scaled_ranks(scores_RA), np.nan)
+    count_R1 = np.maximum(np.sum(~np.isnan(ranks_RA), axis=1, keepdims=True), 1)
+    z_RA = scipy.stats.norm.ppf((ranks_RA * (count_R1 - 1) + 0.5) / count_R1)
+    z_RA -= np.nansum(z_RA, axis=1, keepdims=True) / count_R1  # not 0 where there are ties
+    return np.asarray(z_RA / np.sqrt(np.maximum(np.nansum(z_RA**2, axis=1, keepdims=True) / count_R1, 1e-12)))
+
+
+def by_borda(borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The architectures that somebody scored, in Borda's order, best first; of equal ones the better worst rank.
+
+    Then the better second worst rank, and so on: the order hangs on ranks and not on where an architecture stands.
+    """
+    known = np.flatnonzero(~np.isnan(borda_A))
+    ranks_RA = np.sort(scaled_ranks(np.asarray(scores_RA)[:, known]), axis=0)[::-1]
+    return np.asarray(known[np.lexsort((*ranks_RA, borda_A[known]))[::-1]])

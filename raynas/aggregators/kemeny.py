@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from raynas.aggregators.borda import borda, scaled_ranks
+from raynas.aggregators.borda import borda, by_borda, scaled_ranks
 
 
 def kemeny(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -21,8 +21,8 @@ def kemeny(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
     borda_A = borda(scores_RA)
     consensus_A = np.full(len(borda_A), np.nan)
-    if len(known := np.flatnonzero(~np.isnan(borda_A))):
-        order = _kemenise(_untied(known, borda_A, scores_RA), scores_RA)
+    if not np.isnan(borda_A).all():
+        order = _kemenise(_untied(borda_A, scores_RA), scores_RA)
         consensus_A[order] = scaled_ranks(-_places(order, borda_A, scores_RA)[None])[0]
     return consensus_A
 
@@ -43,16 +43,13 @@ def agreement(consensus_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) 
     return total
 
 
-def _untied(
-    known: NDArray[np.int64], borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """The known architectures in Borda's order, best first; of equal ones the better worst rank, then the second.
+def _untied(borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The known architectures in Borda's order, best first, without ties.
 
-    So the order hangs on ranks and not on where an architecture stands. If breaking ties this way sets more pairs
-    against a majority than with it, they are broken the other way round, which sets as many with it.
+    If breaking ties as by_borda does sets more pairs against a majority than with it, they are broken the other way
+    round, which sets as many with it.
     """
-    ranks_RA = np.sort(scaled_ranks(scores_RA[:, known]), axis=0)[::-1]
-    order = known[np.lexsort((*ranks_RA, borda_A[known]))[::-1]]
+    order = by_borda(borda_A, scores_RA)
     strict_A = np.full(len(borda_A), np.nan)
     strict_A[order] = -np.arange(len(order))
     if agreement(strict_A, scores_RA) < agreement(borda_A, scores_RA):
