@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,8 +19,11 @@ from raynas.pareto import pareto_front
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
 
-Aggregator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better)."""
+Aggregator = Callable[..., NDArray[np.float64]]
+"""scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better).
+
+One with a keyword `calibration_A` is given accuracies of training from scratch, NaN where there is none.
+"""
 
 
 def leaders(
@@ -151,16 +155,24 @@ def rank(
 
 
 def consensus(
-    networks: Sequence[Architecture], scores_RA: NDArray[np.float64], aggregator: Aggregator
+    networks: Sequence[Architecture],
+    scores_RA: NDArray[np.float64],
+    aggregator: Aggregator,
+    calibration_A: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """The merged score of each network, given in its canonical form: shape (R, A) -> (A,); higher is better.
 
+    calibration_A: accuracies of training from scratch, NaN where there is none, for aggregators that heed them.
     Aggregators see every network once, in the order of the encodings: where majorities go in circles their answer
     hangs on the order of the columns, and neither the order of the candidates nor a repeated one may change it.
     """
     column = {network: a for a, network in enumerate(networks)}
     distinct = sorted(column)
-    merged = dict(zip(distinct, aggregator(scores_RA[:, [column[network] for network in distinct]]), strict=True))
+    columns = [column[network] for network in distinct]
+    given = {}
+    if calibration_A is not None and "calibration_A" in inspect.signature(aggregator).parameters:
+        given["calibration_A"] = calibration_A[columns]
+    merged = dict(zip(distinct, aggregator(scores_RA[:, columns], **given), strict=True))
     return np.array([merged[network] for network in networks])
 
 

@@ -247,6 +247,26 @@ def test_one_ranker_disputes_nothing() -> None:
     assert agreement["tau"] == [[1]] and agreement["most_disputed"] == []
 
 
+def test_aggregators_that_heed_calibration_are_given_it_in_the_order_of_the_encodings() -> None:
+    given = []
+
+    def heeds(
+        scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        given.append(calibration_A)
+        return scores_RA[0]
+
+    distinct = sorted(networks(10))[::-1]
+    scores_RA, calibration_A = scores(2, 10), np.append(np.arange(9.0), np.nan)
+    consensus(distinct, scores_RA, heeds, calibration_A)
+    consensus(distinct, scores_RA, heeds)
+    np.testing.assert_array_equal(given[0], calibration_A[::-1])
+    assert given[1] is None
+    np.testing.assert_array_equal(
+        consensus(distinct, scores_RA, borda, calibration_A), consensus(distinct, scores_RA, borda)
+    )
+
+
 def _equal_but_nan(first: dict[str, list[object]], second: dict[str, list[object]]) -> bool:
     return first.keys() == second.keys() and all(
         all(x == y or (x != x and y != y) for x, y in zip(first[key], second[key], strict=True)) for key in first

@@ -1,0 +1,136 @@
+"""What the accuracies of a few architectures change: a Gaussian process over what the rankers say of all.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: sections 2.2, 2.7 and 5.4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+from raynas.aggregators.borda import normal_scores
+
+SCALE, LINEAR, CURVED, ALONE, NOISE = 0.25, 0.3, 0.3, 0.7, 0.3
+"""Prior medians of variances, in the unit of merit: of merit's own scale, of the weights of all rankers, of what is not
+linear in them, of the weight of one that counts alone, of what no ranker sees; the logarithms' deviation is 1."""
+
+LEVEL = 10.0  # variance of the mean: the accuracies of some do not say how these stand among all
+JITTER = 1e-6
+UNLIKELY = 1e-3  # odds below which an explanation is left out
+
+
+def calibrate(
+    z_RA: NDArray[np.float64],
+    trust_R: NDArray[np.float64],
+    weight_R: NDArray[np.float64],
+    merit_A: NDArray[np.float64],
+    deviation_A: NDArray[np.float64],
+    calibration_A: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Weights and their standard errors, merit and its standard deviation, given accuracies; NaN where there is none.
+
+    z_RA: normal scores, complete. trust_R: the share of each in what may be changed of weight_R and merit_A, which are
+    what the rankers' agreement has made of them. Either merit follows all rankers, with weights that depart from those,
+    and not only linearly; or it follows one of them alone: as likely before the accuracies are seen. The calibrated
+    are where their accuracies put them.
+    """
+    rows = np.flatnonzero(~np.isnan(calibration_A + merit_A))
+    target_N = np.nan_to_num(normal_scores(calibration_A[None, rows])[0])
+    target_N *= np.sqrt(np.var(merit_A[rows]) + np.mean(deviation_A[rows] ** 2))  # as far apart as they should be
+    features_FA = np.vstack([z_RA, merit_A])  # merit comes last
+    *ranker_RF, merit_F = np.eye(len(features_FA))
+    share_R = trust_R / trust_R.sum()
+    scales = [(SCALE, merit_F / max(float(np.nanvar(merit_A)), JITTER)), (LINEAR, np.append(share_R, 0))]
+    together = _Explanation(features_FA, rows, target_N, merit_F, scales, z_RA * np.sqrt(share_R)[:, None])
+    alone = [_Explanation(features_FA, rows, target_N, 0 * one_F, [(ALONE, one_F)]) for one_F in ranker_RF]
+    evidence = np.array([one.evidence for one in (together, *alone)])
+    odds = np.exp(evidence - evidence.max()) * np.append(1, np.full(len(alone), 1 / len(alone)))
+    likely = [(odd, one) for odd, one in zip(odds, (together, *alone), strict=True) if odd > UNLIKELY * odds.max()]
+    own_RF = np.column_stack([np.eye(len(alone)), weight_R])  # a ranker's weight, and its share in merit's
+    return (
+        *_mixture([(odd, *one.weights(own_RF)) for odd, one in likely]),
+        *_mixture([(odd, *one.merits()) for odd, one in likely]),
+    )
+
+
+class _Explanation:
+    """Regression on features (F, A) whose weights have prior mean mean_F, and on coordinates of a curved surface.
+
+    scales: for each part of the weights' variance its scale's median and the variances. The logarithms of all scales
+    are those of largest posterior density; evidence is its logarithm.
+    """
+
+    def __init__(
+        self,
+        features_FA: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        target_N: NDArray[np.float64],
+        mean_F: NDArray[np.float64],
+        scales: Sequence[tuple[float, NDArray[np.float64]]],
+        curved_RA: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.features_FA, self.rows, self.mean_F, self.curved_RA = features_FA, rows, mean_F, curved_RA
+        known_FN = features_FA[:, rows]
+        own = [(known_FN.T * variance_F) @ known_FN for _, variance_F in scales]
+        own += [] if curved_RA is None else [_curved(curved_RA[:, rows], curved_RA[:, rows])]
+        own_KNN = np.array([*own, np.eye(len(rows))])
+        centre_K = np.log([*(median for median, _ in scales), *([] if curved_RA is None else [CURVED]), NOISE])
+        off_N = target_N - mean_F @ known_FN
+
+        def loss(scale_K: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            inverse_NN, half_log_determinant = _inverse(np.tensordot(np.exp(scale_K), own_KNN, 1))
+            solved_N = inverse_NN @ off_N
+            slope_NN = inverse_NN - np.outer(solved_N, solved_N)
+            slope_K = np.exp(scale_K) / 2 * np.tensordot(own_KNN, slope_NN, 2) + scale_K - centre_K
+            prior = np.sum((scale_K - centre_K) ** 2) / 2
+            return float(off_N @ solved_N / 2 + half_log_determinant + prior), slope_K
+
+        scale_K = minimize(loss, centre_K, jac=True, method="L-BFGS-B").x.round(3)  # not to hang on the last bits
+        self.evidence = -loss(scale_K)[0]
+        self.scale_K = np.exp(scale_K)
+        self.inverse_NN = _inverse(np.tensordot(self.scale_K, own_KNN, 1))[0]
+        self.solved_N = self.inverse_NN @ off_N
+        variances = [scale * variance_F for scale, (_, variance_F) in zip(self.scale_K, scales, strict=False)]
+        self.variance_F = np.sum(variances, axis=0)
+        self.gain_FN = self.variance_F[:, None] * known_FN
+
+    def weights(self, own_RF: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance of the rankers' weights, each of which is made of the features' by a row of own_RF."""
+        covariance_FF = np.diag(self.variance_F) - self.gain_FN @ self.inverse_NN @ self.gain_FN.T
+        return own_RF @ (self.mean_F + self.gain_FN @ self.solved_N), np.sum(own_RF @ covariance_FF * own_RF, axis=1)
+
+    def merits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance of each architecture's merit."""
+        cross_AN, before_A = self.features_FA.T @ self.gain_FN, self.variance_F @ self.features_FA**2
+        *_, curved, noise = self.scale_K
+        if self.curved_RA is not None:
+            cross_AN += curved * _curved(self.curved_RA, self.curved_RA[:, self.rows])
+            before_A += curved
+        cross_AN[self.rows, np.arange(len(self.rows))] += noise  # what no ranker sees of these was measured
+        variance_A = before_A + noise - np.sum(cross_AN @ self.inverse_NN * cross_AN, axis=1)
+        return self.mean_F @ self.features_FA + cross_AN @ self.solved_N, variance_A
+
+
+def _curved(one_RA: NDArray[np.float64], other_RN: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-cdist(one_RA.T, other_RN.T, "sqeuclidean") / 2))
+
+
+def _inverse(covariance_NN: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Inverse of a covariance that an unknown level is added to, and half the logarithm of its determinant."""
+    factor = cho_factor(covariance_NN + LEVEL + JITTER * np.eye(len(covariance_NN)), lower=True)
+    return cho_solve(factor, np.eye(len(covariance_NN))), float(np.log(np.diag(factor[0])).sum())
+
+
+def _mixture(
+    parts: Sequence[tuple[float, NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of a mixture of distributions: odds, mean and variance of each."""
+    odds, means, variances = zip(*parts, strict=True)
+    mean = np.average(means, axis=0, weights=odds)
+    square = np.average(np.square(means) + variances, axis=0, weights=odds)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0))

@@ -1,0 +1,136 @@
+"""Reliability-weighted mean: a ranker counts by its agreement with the others, and with calibration if there is any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.aggregators._calibrated import calibrate
+from raynas.aggregators.borda import normal_scores, scaled_ranks
+
+ROUNDS = 60
+"""Of loadings and votes, each of which follows from the other; every round halves what is left to settle."""
+
+FEW = 10  # architectures scored by both of two rankers, whose correlation counts half of one over many
+MOST = 0.95  # loading that agreement alone can give: a ranker that is merit itself would be followed alone
+LEAST = 0.01  # loading of all rankers if none agrees with another: they count the same, for next to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What rankers are worth, and what they say together of each architecture; each with its standard error.
+
+    agreement_R: correlation with the consensus of the others, of normal scores; negative for an inverted ranker, 0 for
+    one that tells nothing apart. weight_R: what one standard deviation of a ranker's scores adds to merit. Their errors
+    are those of leaving out other rankers (jackknife; NaN for fewer than three), unless calibration has its say on the
+    weights. merit_A: in standard deviations, higher is better; its deviation is that of the posterior distribution,
+    which without calibration knows of no error that all rankers share. NaN where nobody has a score.
+    """
+
+    agreement_R: NDArray[np.float64]
+    agreement_error_R: NDArray[np.float64]
+    weight_R: NDArray[np.float64]
+    weight_error_R: NDArray[np.float64]
+    merit_A: NDArray[np.float64]
+    deviation_A: NDArray[np.float64]
+
+
+def reliability(
+    scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Rank from 0 (worst) to 1 (best) of each architecture's merit: shape (R, A) -> (A,).
+
+    scores_RA: higher is better; NaN where a ranker has no score. calibration_A: accuracy of training from scratch, NaN
+    where it is not known. NaN where nobody has a score.
+    """
+    merit_A = measure(scores_RA, calibration_A=calibration_A).merit_A
+    return np.asarray(scaled_ranks(np.round(merit_A, 9)[None])[0])  # equal merits must not differ by rounding
+
+
+def measure(scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None) -> Trust:
+    """Learn what the rankers are worth, from each other and from the accuracies of a few architectures.
+
+    The normal score of ranker r is taken to be loading_r merit + error: one common factor. Loadings are those that
+    explain the correlations between rankers (Harman, Modern Factor Analysis, 1976, chapter 9), but never negative: who
+    contradicts the others is not believed to be right the other way round. For merit, errors have one variance, as in
+    probabilistic principal components (Tipping and Bishop, JRSS B 61, 1999): with one of their own, the few rankers
+    that agree most would take all. Rankers that agree beyond what their loadings explain, such as seeds of one recipe,
+    share a vote, and are no evidence for each other. What most rankers get wrong together, only calibration can tell.
+    """
+    scores_RA = np.asarray(scores_RA, dtype=np.float64)
+    z_RA = normal_scores(scores_RA)
+    known_RA = ~np.isnan(z_RA)
+    correlation_RR, count_RR = _correlations(z_RA)
+    agreement_R, loading_R, excess_RR = _agreement(correlation_RR, count_RR)
+    votes_RA = known_RA / np.maximum(excess_RR @ known_RA, 1)  # who has no score leaves its vote to its like
+    noise = float(loading_R @ (1 - loading_R**2) / loading_R.sum())
+    precision_A = np.where(np.isnan(scores_RA).all(axis=0), np.nan, loading_R**2 @ votes_RA + noise)
+    merit_A = loading_R @ (votes_RA * np.nan_to_num(z_RA)) / precision_A
+    deviation_A = np.sqrt(noise / precision_A)
+    error_R = _jackknife(correlation_RR, count_RR)
+    vote_R = 1 / excess_RR.sum(axis=1)
+    slope_R = vote_R / (loading_R**2 @ vote_R + noise)
+    weight_R, weight_error_R = slope_R * loading_R, slope_R * error_R
+    if calibration_A is not None and np.sum(~np.isnan(calibration_A + merit_A)) > 1:
+        filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
+        trust_R = np.maximum(np.abs(agreement_R), LEAST)
+        weight_R, weight_error_R, merit_A, deviation_A = calibrate(
+            filled_RA, trust_R, weight_R, merit_A, deviation_A, calibration_A
+        )
+    return Trust(agreement_R, error_R, weight_R, weight_error_R, merit_A, deviation_A)
+
+
+def _correlations(z_RA: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Correlation of every two rankers on what both have scored, and how many that are: shapes (R, R)."""
+    known_RA, filled_RA = (~np.isnan(z_RA)).astype(np.float64), np.nan_to_num(z_RA)
+    count_RR = known_RA @ known_RA.T
+    sum_RR, squares_RR = filled_RA @ known_RA.T, filled_RA**2 @ known_RA.T  # of the first where the second has a score
+    mean_RR = sum_RR / np.maximum(count_RR, 1)
+    covariance_RR = filled_RA @ filled_RA.T - count_RR * mean_RR * mean_RR.T
+    variance_RR = np.maximum(squares_RR - count_RR * mean_RR**2, 1e-9)
+    correlation_RR = covariance_RR / np.sqrt(variance_RR * variance_RR.T)
+    np.fill_diagonal(correlation_RR, 1)
+    return correlation_RR, count_RR
+
+
+def _agreement(
+    correlation_RR: NDArray[np.float64], count_RR: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Agreement with the others, loadings, and the share of every two rankers' errors that is common to both.
+
+    Begins at the first principal component, with votes shared by near duplicates, and on the side of most rankers;
+    without a majority all weigh nothing.
+    """
+    evidence_RR = count_RR / (count_RR + FEW)
+    chance_R = 1 / np.maximum(np.diag(count_RR), 1)  # square of a correlation
+    excess_RR = np.clip(correlation_RR, 0, 1) ** 4
+    vote_R = 1 / excess_RR.sum(axis=1)
+    values, vectors = np.linalg.eigh(correlation_RR * np.sqrt(np.outer(vote_R, vote_R)))
+    first_R = vectors[:, -1] * np.sqrt(values[-1] / vote_R)
+    loading_R = np.clip(first_R * np.sign(np.round(first_R @ vote_R, 9)), 0, MOST)
+    for _ in range(ROUNDS):
+        others_RR = evidence_RR * (1 - excess_RR) * vote_R * loading_R
+        shared_R = np.sum(others_RR * correlation_RR, axis=1)
+        found_R = np.clip(shared_R / np.maximum(others_RR @ loading_R, 1e-9), 0, MOST)
+        found_R = np.sqrt(np.maximum(found_R**2 - chance_R, 0))
+        loading_R = (loading_R + found_R) / 2
+        error_R = np.sqrt(1 - loading_R**2)
+        excess_RR = np.clip((correlation_RR - np.outer(loading_R, loading_R)) / np.outer(error_R, error_R), 0, 1)
+        np.fill_diagonal(excess_RR, 1)
+        vote_R = 1 / excess_RR.sum(axis=1)
+    deviation_R = np.sqrt(np.maximum(np.sum((others_RR @ correlation_RR) * others_RR, axis=1), 1e-12))
+    return shared_R / deviation_R, loading_R if loading_R.max() > LEAST else np.full(len(loading_R), LEAST), excess_RR
+
+
+def _jackknife(correlation_RR: NDArray[np.float64], count_RR: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error of each ranker's agreement over which others there are (Efron and Tibshirani, 1993, ch. 11)."""
+    rankers = len(count_RR)
+    if rankers < 3:
+        return np.full(rankers, np.nan)
+    left_RR = np.full((rankers, rankers), np.nan)  # agreement of the second without the first
+    for left, others in enumerate(~np.eye(rankers, dtype=bool)):
+        kept = np.ix_(others, others)
+        left_RR[left, others] = _agreement(correlation_RR[kept], count_RR[kept])[0]
+    return np.asarray(np.sqrt(rankers - 2) * np.nanstd(left_RR, axis=0))
