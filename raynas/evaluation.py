@@ -19,6 +19,11 @@ class Evaluation:
     failure: str | None = None
 
 
+def failed(architecture: Architecture, fault: Exception) -> Evaluation:
+    """The evaluation of what could not be scored, with the first line of what went wrong."""
+    return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
+
+
 class Evaluator(Protocol):
     """Local, pooled, cached, tabular or proxy: one method, and the names of what it measures."""
 

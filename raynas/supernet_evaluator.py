@@ -23,7 +23,7 @@ from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.depthwise import accelerate
-from raynas.evaluation import SCORES, Evaluation
+from raynas.evaluation import SCORES, Evaluation, failed
 from raynas.fine_tuning import fine_tuned
 from raynas.fitted_head import features, fit_head
 from raynas.members import load_member
@@ -125,7 +125,7 @@ class SupernetEvaluator:
             if (violation := self.costs.violation(costs)) is not None:
                 return Evaluation(architecture, (), violation)
         except Exception as fault:  # a user's own cost may raise anything; the search goes on without this candidate
-            return _failed(architecture, fault)
+            return failed(architecture, fault)
         measured = self.measure(architecture)
         return replace(measured, objectives=(*measured.objectives, *costs)) if measured.objectives else measured
 
@@ -134,7 +134,7 @@ class SupernetEvaluator:
         try:
             loss, error = self.score(self.canonicalise(architecture))
         except Exception as fault:  # and so may a user's own network
-            return _failed(architecture, fault)
+            return failed(architecture, fault)
         if not math.isfinite(loss):
             return Evaluation(architecture, (), f"the loss is {loss}")
         return Evaluation(architecture, (loss, error))
@@ -172,10 +172,6 @@ class SupernetEvaluator:
         labels_N = torch.cat([labels_N for _, labels_N in self.head_batches])
         head = fit_head(known_NF, labels_N, self.classes, self.settings.head_l2)
         return [head(features(path, images_NCHW, self.classifiers)) for images_NCHW, _ in self.batches]
-
-
-def _failed(architecture: Architecture, fault: Exception) -> Evaluation:
-    return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
 
 
 def _batches(count: int, images: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

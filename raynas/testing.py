@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import random
@@ -24,6 +25,7 @@ from raynas.costs.parameters import parameters
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.fitted_head import features
+from raynas.proxy_evaluator import Proxy
 from raynas.seeds import generator
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
@@ -318,6 +320,33 @@ def _search_only(network: nn.Module) -> set[nn.Parameter]:
     """The parameters of layers that a subnet does not have as they are, such as a stabiliser."""
     layers = [module for module in network.modules() if hasattr(module, "stand_alone")]
     return {parameter for layer in layers for parameter in layer.parameters()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Proxies: the check takes the proxy and an untrained network, such as a subnet, for CLASSES and images of IMAGE_CHW
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_proxy_is_a_pure_function_of_network_images_and_seed(proxy: Proxy, network: nn.Module) -> None:
+    """A score is a finite number, the same again and in either mode, and scoring leaves everything as it was.
+
+    That is weights, running averages, mode, gradients and hooks of the network, the images, and torch's own generator.
+    """
+    before, state = copy.deepcopy(network.state_dict()), torch.random.get_rng_state()
+    images_NCHW = _images()
+    labels_N = torch.arange(len(images_NCHW)) % CLASSES
+    scores = []
+    for mode in (True, False):
+        rng = torch.Generator().manual_seed(0)
+        scores.append(proxy(network.train(mode), images_NCHW, labels_N, rng=rng))
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+        for module in network.modules():
+            assert module.training is mode and not module._forward_hooks and not module._forward_pre_hooks
+    assert isinstance(scores[0], float) and math.isfinite(scores[0])
+    assert scores[0] == scores[1]
+    assert torch.equal(images_NCHW, _images()) and images_NCHW.grad is None
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ tables that count a linear layer's bias are higher by the number of classes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_fl
 
 from raynas.architecture import Architecture
 from raynas.costs._additive import additive
-from raynas.supernet import Subnet, Supernet
+from raynas.supernet import Supernet
 
 ATTENTION_ON_CPUS = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -28,14 +29,15 @@ if ATTENTION_ON_CPUS not in flop_registry:  # torch knows those for GPUs alone, 
 
 def macs(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[[Architecture], float]:
     """A function that says how many MACs (one multiply and one add; 2 FLOPs) an architecture's subnet takes."""
+    return additive(supernet, partial(count, image_shape_CHW=image_shape_CHW))
 
-    def count(subnet: Subnet, modules: Sequence[nn.Module]) -> list[int]:
-        device = next(subnet.parameters()).device  # on "meta", shapes alone take several times as long
-        image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            subnet.eval()(image_NCHW)
-        flops = counter.get_flop_counts()
-        names = {module: f"{type(subnet).__name__}.{name}".rstrip(".") for name, module in subnet.named_modules()}
-        return [sum(flops.get(names[module], {}).values()) // 2 for module in modules]
 
-    return additive(supernet, count)
+def count(subnet: nn.Module, modules: Sequence[nn.Module], *, image_shape_CHW: Sequence[int]) -> list[int]:
+    """How many MACs each of these modules of a subnet takes for one image; leaves the subnet in eval mode."""
+    device = next(subnet.parameters()).device  # on "meta", shapes alone take several times as long
+    image_NCHW = torch.zeros(1, *image_shape_CHW, device=device)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        subnet.eval()(image_NCHW)
+    flops = counter.get_flop_counts()
+    names = {module: f"{type(subnet).__name__}.{name}".rstrip(".") for name, module in subnet.named_modules()}
+    return [sum(flops.get(names[module], {}).values()) // 2 for module in modules]

@@ -6,7 +6,7 @@ from torch import nn
 
 from raynas.architecture import Architecture
 from raynas.costs._additive import additive
-from raynas.supernet import Subnet, Supernet, TrainingOnly
+from raynas.supernet import Supernet, TrainingOnly
 
 
 def parameters(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Callable[[Architecture], float]:
@@ -16,9 +16,10 @@ def parameters(supernet: Supernet, image_shape_CHW: tuple[int, int, int]) -> Cal
     auxiliary head.
     """
     del image_shape_CHW
-
-    def count(subnet: Subnet, modules: Sequence[nn.Module]) -> list[int]:
-        left_out = {one for part in subnet.modules() if isinstance(part, TrainingOnly) for one in part.parameters()}
-        return [sum(one.numel() for one in module.parameters() if one not in left_out) for module in modules]
-
     return additive(supernet, count)
+
+
+def count(subnet: nn.Module, modules: Sequence[nn.Module]) -> list[int]:
+    """How many parameters each of these modules of a subnet has."""
+    left_out = {one for part in subnet.modules() if isinstance(part, TrainingOnly) for one in part.parameters()}
+    return [sum(one.numel() for one in module.parameters() if one not in left_out) for module in modules]
