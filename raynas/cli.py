@@ -227,9 +227,10 @@ def rank(
     ] = None,
     address: Address = None,
 ) -> None:
-    """Search and rank in a run; or score any list of architectures with a run's supernets.
+    """Search and rank in a run; or score any list of architectures with a run's supernets and proxies.
 
-    The Parquet of a list has the columns architecture, name, one per supernet, and consensus; higher is better in all.
+    The Parquet of a list has the columns architecture, name, one per supernet and per proxy, and consensus; higher is
+    better in all.
     """
     folder, settings = _existing(run)
     if architectures is None:
@@ -314,6 +315,7 @@ class Family(StrEnum):
     rules = "rules"
     strategies = "strategies"
     costs = "costs"
+    proxies = "proxies"
     aggregators = "aggregators"
     datasets = "datasets"
 

@@ -253,6 +253,14 @@ class SelectorSettings(Settings):
     leaders: int = Field(32, ge=1, description="best architectures of each member that every supernet scores")
     finalists: int = Field(3, ge=1)
     cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")
+    proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
+    proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
+
+    @model_validator(mode="after")
+    def _have_effect(self) -> SelectorSettings:
+        if not self.proxies:
+            self._refuse_idle('proxies, e.g. ["zico"],', "proxy_images")
+        return self
 
 
 class RetrainingSettings(Settings):

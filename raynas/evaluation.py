@@ -9,6 +9,9 @@ from raynas.architecture import Architecture
 SCORES = ("loss", "error")
 """What scoring with a supernet measures; an evaluation's costs follow them."""
 
+PROXY = "proxy_"
+"""What the names of those rankers begin with that are proxies; a supernet's id is of hexadecimal digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.config import Config
 from raynas.data import Dataset
-from raynas.errors import UserError, raise_mistake_of_user
+from raynas.errors import UserError, raise_mistake_of_user, reason
 from raynas.fitted_head import features
 from raynas.members import load_member, members
 from raynas.plan import build_rule, build_supernet, make_plan, predicted_limits
@@ -23,7 +24,7 @@ WEIGHTINGS = 32
 
 
 def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> None:
-    """Raises UserError for a network that does not run, and for limits that no architecture keeps.
+    """Raises UserError for a network or a proxy that does not run, and for limits that no architecture keeps.
 
     No architecture keeps all limits if, for any weights w of sum 1, the least of sum_i w_i cost_i / limit_i is above 1.
     The least is found by a descent over the choices, which is exact for costs that are sums over the blocks.
@@ -31,6 +32,7 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
     supernet = build_supernet(config, dataset, seed=config.seed)
     _run_once(config, space, supernet, dataset, max(len(block.choices) for block in space.blocks))
     _check_use(config, space, supernet, dataset)
+    _check_proxies(config, space, supernet, dataset)
     if config.retraining.space_settings:
         _run_once(config, space, build_supernet(config, dataset, seed=config.seed, stand_alone=True), dataset, 1)
     limits = predicted_limits(config)
@@ -92,6 +94,21 @@ def _check_use(config: Config, space: SearchSpace, supernet: Supernet, dataset: 
                 features(lambda images: supernet(images, first), images_NCHW, supernet.classifiers)
         except ValueError as mistake:
             raise UserError(f'evaluation.head = "fitted": {mistake}') from None
+
+
+def _check_proxies(config: Config, space: SearchSpace, supernet: Supernet, dataset: Dataset) -> None:
+    """Raises UserError for a proxy that gives no score on four images, or has a fault of the user's own."""
+    images_NCHW, labels_N = dataset.train_images_NCHW[:4].float() / 255, dataset.train_labels_N[:4]
+    network = supernet.subnet((0,) * len(space.blocks)).finished()
+    for name in config.selector.proxies:
+        what = f"selector.proxies: scoring a network of {space.name} by {name}"
+        try:
+            score = load_member("raynas.proxies", name)(network, images_NCHW, labels_N, rng=torch.Generator())
+        except Exception as fault:
+            raise_mistake_of_user(what, fault)
+            raise UserError(f"{what} failed: {reason(fault)}; leave it out.") from fault
+        if not isinstance(score, float) or not math.isfinite(score):
+            raise UserError(f"{what}: expected a finite number, but got {score!r}; mend it, or leave it out.")
 
 
 def _descend(load: Callable[[Architecture], float], space: SearchSpace, start: Architecture) -> Architecture:

@@ -139,6 +139,8 @@ def make_plan(config: Config) -> Plan:
         members.append(member)
     for cost in config.evaluation.costs:
         load_member("raynas.costs", cost)
+    for proxy in config.selector.proxies:
+        load_member("raynas.proxies", proxy)
     load_member("raynas.aggregators", config.selector.aggregator)
     return Plan(config, space, tuple(supernets.values()), tuple(members))
 

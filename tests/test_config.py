@@ -59,6 +59,10 @@ def test_resolved_settings_are_read_back_the_same() -> None:
             "evaluation.head_images=9",
             'expected head = "fitted" where head_images is set, but got head_images = 9 alone',
         ),
+        (
+            "selector.proxy_images=9",
+            'expected proxies, e.g. ["zico"], where proxy_images is set, but got proxy_images = 9',
+        ),
         ("evaluation.fine_tune_learning_rate=1", "evaluation: expected fine_tune_steps, e.g. 5, where fine_tune_le"),
         ("trainin.steps=1", "did you mean 'training'?"),
         ("steps=1", "did you mean 'training.steps'"),

@@ -85,7 +85,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = list(sys.path)
     yield tmp_path
     sys.path[:] = path
-    for name in ("my_space", "my_cost"):
+    for name in ("my_space", "my_cost", "my_proxy"):
         sys.modules.pop(name, None)
 
 
@@ -104,6 +104,21 @@ def test_limits_that_one_architecture_just_keeps_are_not_refused(architecture: t
     network = build_supernet(config("my_space"), DIGITS, seed=0)
     limits = {"parameters": parameters(network, (1, 8, 8)), "macs": macs(network, (1, 8, 8))}
     feasible(config("my_space", constraints={name: cost(architecture) for name, cost in limits.items()}))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return float('nan')", "by my_proxy: expected a finite number, but got nan; mend it, or leave it out"),
+        ("return network", r"by my_proxy: expected a finite number, but got Subnet\("),
+        ("return 1 / 0", r"my_proxy\.py:2 with ZeroDivisionError: division by zero; mend it"),
+    ],
+)
+def test_a_proxy_that_gives_no_score_is_told_before_anything_is_trained(body: str, told: str, own: Path) -> None:
+    (own / "my_proxy.py").write_text(f"def my_proxy(network, images_NCHW, labels_N, *, rng):\n    {body}\n")
+    with pytest.raises(UserError, match=told):
+        feasible(config(selector={"proxies": ["my_proxy"]}))
+    feasible(config(selector={"proxies": ["zico", "complexity"]}))
 
 
 def test_a_latency_is_not_known_before_it_is_measured() -> None:

@@ -24,6 +24,7 @@ from raynas.data import load, split
 from raynas.derivations.mode import mode
 from raynas.pareto import pareto_front
 from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_plan
+from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.retraining import StandAloneTraining
 from raynas.search import schema
 from raynas.selector import consensus
@@ -58,6 +59,30 @@ class Run:
 
     def json(self, name: str) -> Any:
         return json.loads((self.path / name).read_text())
+
+    @property
+    def rankers(self) -> list[str]:
+        return [*(one.label for one in self.plan.supernets), "proxy_zico"]
+
+    def merits(self, ranker: str, architectures: list[Architecture]) -> list[float]:
+        """What a supernet or the proxy says of these, as an evaluator in this process does; higher is better."""
+        evaluator = self.proxy if ranker == "proxy_zico" else self.evaluators[ranker]
+        return [-evaluator.measure(one).objectives[0] for one in architectures]
+
+    @cached_property
+    def proxy(self) -> ProxyEvaluator:
+        settings = self.plan.config
+        dataset = load(settings.data.name)
+        return ProxyEvaluator(
+            proxy="zico",
+            supernet=build_supernet(settings, dataset, seed=settings.seed),
+            canonicalise=SPACE.canonicalise,
+            split=split(dataset, settings.data.validation_fraction, settings.seed),
+            data=settings.data,
+            images=settings.selector.proxy_images,
+            seed=settings.seed,
+            device=device.prepare(1),
+        )
 
     @cached_property
     def evaluators(self) -> dict[str, SupernetEvaluator]:
@@ -223,22 +248,21 @@ def test_what_a_rule_learnt_is_scored_first(run: Run) -> None:
     assert run.rows("evaluations/parsec.parquet")[0]["architecture"] == encode(derived)
 
 
-def test_the_ranking_is_the_consensus_of_all_supernets(run: Run) -> None:
+def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> None:
     rows = run.rows("ranking.parquet")
-    labels = [one.label for one in run.plan.supernets]
     assert [*rows[0]] == [
         *("rank", "architecture", "name", "consensus"),
-        *(f"score_{label}" for label in labels),
-        *(f"rank_{label}" for label in labels),
+        *(f"score_{ranker}" for ranker in run.rankers),
+        *(f"rank_{ranker}" for ranker in run.rankers),
         *(*run.plan.config.evaluation.costs, "calibration", "on_front", "finalist"),
     ]
     networks = [decode(row["architecture"]) for row in rows]
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     assert len(set(networks)) == len(networks) >= 6
     assert all(SPACE.canonicalise(one) == one for one in networks)
-    scores_RA = np.array([[row[f"score_{label}"] for row in rows] for label in labels])
-    for scores_A, label in zip(scores_RA, labels, strict=True):
-        assert [-run.evaluators[label].evaluate_one(one).objectives[0] for one in networks] == scores_A.tolist()
+    scores_RA = np.array([[row[f"score_{ranker}"] for row in rows] for ranker in run.rankers])
+    for scores_A, ranker in zip(scores_RA, run.rankers, strict=True):
+        assert run.merits(ranker, networks) == scores_A.tolist()
     merged_A = consensus(networks, scores_RA, kemeny)
     assert [row["consensus"] for row in rows] == merged_A.tolist() == sorted(merged_A, reverse=True)
 
@@ -272,9 +296,9 @@ def test_calibration_architectures_are_spread_over_the_random_sample(run: Run) -
 
 def test_the_agreement_of_the_rankers_is_written(run: Run) -> None:
     agreement = run.json("agreement.json")
-    assert agreement["rankers"] == [one.label for one in run.plan.supernets]
+    assert agreement["rankers"] == run.rankers
     tau = np.array(agreement["tau"])
-    assert np.array_equal(tau, tau.T) and np.array_equal(np.diag(tau), np.ones(2)) and (abs(tau) <= 1).all()
+    assert np.array_equal(tau, tau.T) and np.array_equal(np.diag(tau), np.ones(3)) and (abs(tau) <= 1).all()
     ranked = {row["architecture"]: row for row in run.rows("ranking.parquet")}
     for one in agreement["most_disputed"]:
         row = ranked[one["architecture"]]
@@ -329,7 +353,7 @@ def test_the_gap_is_measured_on_what_was_trained(run: Run) -> None:
     gap = run.json("gap.json")
     assert gap["n"] == len(trained(run))
     assert {"tau", "rho", "baseline", "rankers", "value_gap", "regret", "sentence", "points"} <= gap.keys()
-    assert gap["rankers"].keys() == {one.label for one in run.plan.supernets}
+    assert gap["rankers"].keys() == set(run.rankers)
     for measured in (gap["tau"], gap["rho"], gap["baseline"]["parameters"]["tau"]):
         assert measured.keys() == {"value", "low", "high"}
     results = {row["architecture"]: run.json(f"{place}/result.json") for place, row in trained(run)}
@@ -402,17 +426,15 @@ def test_any_list_of_architectures_can_be_ranked(run: Run, head: Head, tmp_path:
     table = pq.read_table(written)
     written.unlink()
     written.parent.rmdir()
-    labels = [one.label for one in run.plan.supernets]
-    assert table.column_names == ["architecture", "name", *labels, "consensus"]
+    assert table.column_names == ["architecture", "name", *run.rankers, "consensus"]
     rows = table.to_pylist()
     assert [row["architecture"] for row in rows] == [encode(key) for key in listed]
     assert [row["name"] for row in rows] == [SPACE.print(key) for key in listed]
-    for label in labels:
-        expected = [-run.evaluators[label].evaluate_one(key).objectives[0] for key in listed]
-        assert [row[label] for row in rows] == expected  # higher is better
+    for ranker in run.rankers:
+        assert [row[ranker] for row in rows] == run.merits(ranker, listed)  # higher is better
     for first, second in ((2, 4), (0, 5)):
-        assert {key: rows[first][key] for key in (*labels, "consensus")} == {
-            key: rows[second][key] for key in (*labels, "consensus")
+        assert {key: rows[first][key] for key in (*run.rankers, "consensus")} == {
+            key: rows[second][key] for key in (*run.rankers, "consensus")
         }
     best = [row["consensus"] for row in rows]
     ranked = [row["consensus"] for row in run.rows("ranking.parquet")[:3]]

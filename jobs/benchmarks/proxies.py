@@ -82,7 +82,8 @@ def main() -> None:
 
 def az_nas(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """AZ-NAS's own aggregation of its four parts, each (A,): the sum of log(rank / A), 1 being the worst rank."""
-    return np.sum([np.log(rankdata(part_A) / len(part_A)) for part_A in parts], axis=0)
+    summed_A: NDArray[np.float64] = np.sum([np.log(rankdata(part_A) / len(part_A)) for part_A in parts], axis=0)
+    return summed_A
 
 
 def _whole(architecture: Architecture) -> bool:

@@ -1,4 +1,4 @@
-"""The evaluator pool: actors that hold published supernets and score architectures for whoever asks."""
+"""The evaluator pool: actors that hold published supernets, or proxies, and score architectures for whoever asks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import ray
 import torch
-from numpy.typing import NDArray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -23,9 +22,10 @@ from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, bundle
 from raynas.distributed.splits import Joined, read_joined
-from raynas.evaluation import SCORES, Evaluation
+from raynas.evaluation import PROXY, SCORES, Evaluation
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
+from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 
@@ -39,14 +39,17 @@ MOST_DEATHS = 3
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which supernet, and whether for scores of candidates or for those of reference architectures."""
+    """Which ranker (a supernet's id, or `proxy_NAME`), and whether for a candidate's evaluation or for scores alone.
 
-    supernet: str
+    Scores alone are asked of proxies, and for reference architectures.
+    """
+
+    ranker: str
     candidates: bool = True
 
 
 class EvaluatorWorker:
-    """Scores architectures; keeps the supernets that it was handed. A plain class, made remote by the pool.
+    """Scores architectures; keeps the rankers that it was asked for. A plain class, made remote by the pool.
 
     data: the pickled reference of the dataset's arrays.
     """
@@ -54,7 +57,7 @@ class EvaluatorWorker:
     def __init__(self, config: Config, data: bytes) -> None:
         self.config = config
         self.data = data
-        self.evaluators: dict[str, SupernetEvaluator] = {}
+        self.evaluators: dict[str, SupernetEvaluator | ProxyEvaluator] = {}
 
     def evaluate(
         self,
@@ -68,38 +71,41 @@ class EvaluatorWorker:
         costs: those known already; a cost that is measured, as latency, then is the same for every supernet.
         """
         evaluator = self._evaluator(supernet, weights)
+        assert isinstance(evaluator, SupernetEvaluator)  # a proxy measures, and knows no costs
         evaluator.costs.known.update(costs)
         return list(evaluator.evaluate(architectures))
 
     def measure(
-        self, supernet: str, weights: Sequence[ray.ObjectRef], architectures: Sequence[Architecture]
+        self, ranker: str, weights: Sequence[ray.ObjectRef], architectures: Sequence[Architecture]
     ) -> list[Evaluation]:
-        """Loss and error of architectures that are no candidates: limits do not matter, nor do costs."""
-        evaluator = self._evaluator(supernet, weights)
+        """Loss and error, or a proxy's score: limits do not matter, nor do costs."""
+        evaluator = self._evaluator(ranker, weights)
         return [evaluator.measure(one) for one in architectures]
 
-    def _evaluator(self, supernet: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator:
-        if supernet not in self.evaluators:
-            self.evaluators[supernet] = self._load(ray.get(weights[0]))
-        return self.evaluators[supernet]
+    def _evaluator(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator | ProxyEvaluator:
+        if ranker not in self.evaluators:
+            self.evaluators[ranker] = self._load(ranker, weights)
+        return self.evaluators[ranker]
 
-    def _load(self, weights: Mapping[str, NDArray[Any]]) -> SupernetEvaluator:
+    def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator | ProxyEvaluator:
         config, settings = self.config, self.config.evaluation
         device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
         dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
         supernet = build_supernet(config, dataset, seed=config.seed)
+        common: dict[str, Any] = {
+            "supernet": supernet,
+            "canonicalise": load_space(config.space).canonicalise,
+            "split": split(dataset, config.data.validation_fraction, config.seed),
+            "data": config.data,
+            "seed": config.seed,
+            "device": device,
+        }
+        if ranker.startswith(PROXY):
+            return ProxyEvaluator(proxy=ranker.removeprefix(PROXY), images=config.selector.proxy_images, **common)
         # copied: the arrays are the object store's own memory
-        supernet.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-        return SupernetEvaluator(
-            supernet=supernet,
-            canonicalise=load_space(config.space).canonicalise,
-            split=split(dataset, config.data.validation_fraction, config.seed),
-            data=config.data,
-            settings=settings,
-            costs=Costs(settings.costs, config.constraints, supernet, dataset.image_shape_CHW),
-            seed=config.seed,
-            device=device,
-        )
+        supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})
+        costs = Costs(settings.costs, config.constraints, supernet, dataset.image_shape_CHW)
+        return SupernetEvaluator(settings=settings, costs=costs, **common)
 
 
 class EvaluatorPool:
@@ -130,9 +136,10 @@ class EvaluatorPool:
         for _ in range(places.bundle_count):
             self.idle.put_nowait(self._hire())
 
-    async def evaluate(self, supernet: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
+    async def evaluate(self, ranker: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
-        found = await self._ask(Asked(supernet), [self.space.canonicalise(one) for one in architectures])
+        asked = Asked(ranker, candidates=not ranker.startswith(PROXY))
+        found = await self._ask(asked, [self.space.canonicalise(one) for one in architectures])
         return [
             Evaluation(architecture, evaluation.objectives, evaluation.failure)
             for architecture, evaluation in zip(architectures, found, strict=True)
@@ -140,7 +147,7 @@ class EvaluatorPool:
 
     async def _ask(self, asked: Asked, canonical: Sequence[Architecture]) -> list[Evaluation]:
         missing = [one for one in dict.fromkeys(canonical) if (asked, one) not in self.scores]
-        joined = self._joined(asked.supernet)
+        joined = self._joined(asked.ranker)
         for one in missing:
             self.scores[asked, one] = asyncio.get_running_loop().create_future()
         if joined is None:
@@ -200,13 +207,13 @@ class EvaluatorPool:
 
     async def _score(self, asked: Asked, architectures: Sequence[Architecture], deaths: int = 0) -> None:
         worker = await self.idle.get()
-        supernet = asked.supernet
+        ranker = asked.ranker
         try:
             if asked.candidates:
                 known = {one: self.costs[one] for one in architectures if one in self.costs}
-                evaluations = await worker.evaluate.remote(supernet, self._weights(supernet), architectures, known)
+                evaluations = await worker.evaluate.remote(ranker, self._weights(ranker), architectures, known)
             else:
-                evaluations = await worker.measure.remote(supernet, self._weights(supernet), architectures)
+                evaluations = await worker.measure.remote(ranker, self._weights(ranker), architectures)
         except DEATHS as fault:
             death = str(fault).splitlines()[0]
             ray.kill(worker)  # one that only could not be reached would keep its place
@@ -248,7 +255,12 @@ class EvaluatorPool:
         return self.joined[supernet]
 
     def _weights(self, supernet: str) -> list[ray.ObjectRef]:
-        """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one."""
+        """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one.
+
+        None for a proxy, whose weights the worker draws.
+        """
+        if supernet.startswith(PROXY):
+            return []
         if supernet not in self.weights:
             identity, _, step = supernet.partition("@")
             loaded = load_weights(self.run / f"supernets/{identity}", weights_file(int(step) if step else None))

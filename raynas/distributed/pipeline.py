@@ -132,17 +132,22 @@ def stand_alone(run: Run) -> None:
 
 
 def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
-    """What every supernet and their consensus say of any architectures, limits or not; higher is better in all."""
+    """What every supernet and proxy and their consensus say of any architectures; higher is better in all.
+
+    Limits do not matter.
+    """
     config = run.plan.config.model_copy(update={"constraints": {}})
     plan = replace(run.plan, config=config)
     with _pool(run, config) as pool:
         selector = start_selector(plan, run.folder)
         with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
             evaluations = ray.get(selector.score.remote(pool, list(architectures)))
+            proxies = ray.get(selector.score_proxies.remote(pool, list(architectures)))
             run.report("architectures", float(len(architectures)), {})
     scores = merits(evaluations, SCORES.index(config.evaluation.score))
     if not scores:
         raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
+    scores |= proxies
     aggregator = load_member("raynas.aggregators", config.selector.aggregator)
     networks = [plan.space.canonicalise(one) for one in architectures]
     return pa.table(

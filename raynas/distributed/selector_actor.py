@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 
 from raynas.architecture import Architecture, encode
-from raynas.evaluation import SCORES, Evaluation
+from raynas.evaluation import PROXY, SCORES, Evaluation
 from raynas.members import load_member
 from raynas.plan import Plan
 from raynas.search import Record
@@ -51,7 +51,7 @@ class Selector:
         }
 
     def select(self, pool: Any) -> Ranking:
-        """Have the pool score the leaders of all members with every trained supernet, and merge the rankings."""
+        """Have the pool score the leaders of all members with every trained supernet and proxy; merge the rankings."""
         config, space = self.plan.config, self.plan.space
         columns = (*SCORES, *config.evaluation.costs)
         candidates: dict[Architecture, None] = {}
@@ -74,6 +74,12 @@ class Selector:
         """Every trained supernet's evaluations of these architectures, by the supernet's label."""
         calls = {one.label: pool.evaluate.remote(one.id, list(architectures)) for one in self._trained()}
         return {label: ray.get(call) for label, call in calls.items()}
+
+    def score_proxies(self, pool: Any, architectures: Sequence[Architecture]) -> dict[str, list[float]]:
+        """Every proxy's scores of these architectures, by `proxy_NAME`; higher is better, NaN where it has none."""
+        names = [f"{PROXY}{one}" for one in self.plan.config.selector.proxies]
+        calls = {name: pool.evaluate.remote(name, list(architectures)) for name in names}
+        return merits({name: ray.get(call) for name, call in calls.items()}, 0)
 
     def score_snapshots(self, pool: Any, architectures: Sequence[Architecture]) -> pa.Table:
         """What late weights say of these architectures, a column `label@step` each; they have no say in the ranking."""
@@ -100,7 +106,7 @@ class Selector:
             name: [one.objectives[len(SCORES) + column] for one in measured]
             for column, name in enumerate(config.evaluation.costs)
         }
-        scores = merits(evaluations, self._score)
+        scores = merits(evaluations, self._score) | self.score_proxies(pool, candidates)
         return rank(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},

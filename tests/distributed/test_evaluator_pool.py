@@ -21,6 +21,7 @@ from raynas.distributed.population import PooledEvaluator
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.plan import build_supernet
+from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -79,6 +80,21 @@ def locally(config: Config, run: Folder, digits: Dataset, name: str) -> list[Eva
     return list(evaluator.evaluate(ASKED))
 
 
+def by_naswot(digits: Dataset) -> list[float]:
+    """The scores of ASKED, in this process."""
+    evaluator = ProxyEvaluator(
+        proxy="naswot",
+        supernet=build_supernet(PLAIN, digits, seed=PLAIN.seed),
+        canonicalise=SPACE.canonicalise,
+        split=split(digits, PLAIN.data.validation_fraction, PLAIN.seed),
+        data=PLAIN.data,
+        images=PLAIN.selector.proxy_images,
+        seed=PLAIN.seed,
+        device=devices.prepare(1),
+    )
+    return [-evaluator.measure(one).objectives[0] for one in ASKED]
+
+
 def ask(pool: Any, name: str, architectures: list[Architecture]) -> list[Evaluation]:
     """What the pool answers."""
     return list(PooledEvaluator(pool, name, PLAIN.evaluation.costs).evaluate(architectures))
@@ -112,6 +128,12 @@ class TestTwoWorkers:
         assert ask(pool, SECOND, ASKED) == expected
         assert [one.objectives[0] for one in expected] != [one.objectives[0] for one in ask(pool, FIRST, ASKED)]
         assert [one.objectives[2:] for one in expected] == [one.objectives[2:] for one in ask(pool, FIRST, ASKED)]
+
+    def test_a_proxy_is_a_ranker_that_needs_no_supernet(self, pool: Any, digits: Dataset) -> None:
+        expected = [Evaluation(one, (-score,)) for one, score in zip(ASKED, by_naswot(digits), strict=True)]
+        known = ray.get(pool.counts.remote())["known"]
+        assert ask(pool, "proxy_naswot", ASKED) == ask(pool, "proxy_naswot", ASKED) == expected
+        assert ray.get(pool.counts.remote())["known"] == known + DISTINCT
 
     def test_what_an_earlier_attempt_scored_is_not_scored_again(self, pool: Any) -> None:
         before = ray.get(pool.counts.remote())
