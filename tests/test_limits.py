@@ -21,6 +21,7 @@ from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
 from search_spaces.mobilenet_chain import SMALL as CHAIN
 from search_spaces.nas_bench_201 import SPACE
+from search_spaces.pnas_cell import SMALL as GROWING
 from tests.helpers import SMALL, config_for, make_trainer, rule_plan, small_config
 
 LEARNING = {
@@ -115,7 +116,9 @@ def test_a_negative_penalty_is_refused() -> None:
 @pytest.mark.parametrize("method", members("raynas.methods"))
 def test_no_methods_best_breaks_a_limit_that_about_half_of_the_networks_break(method: str) -> None:
     needs = load_method(method)
-    space = {"name": "mobilenet_chain", "settings": CHAIN} if needs.space_settings else SMALL["space"]
+    spaces = {"stabiliser": ("mobilenet_chain", CHAIN), "growing": ("pnas_cell", {**GROWING, "blocks": 2})}
+    name, settings = next((spaces[one] for one in needs.space_settings), ("nas_bench_201", SMALL["space"]["settings"]))
+    space = {"name": name, "settings": settings}
     space = {**space, "settings": {**space["settings"], **needs.space_settings}}
     base = small_config(space=space, members=[{"method": method}])
     dataset = load("digits")

@@ -7,7 +7,8 @@ import pytest
 from raynas.members import family, load_member
 from raynas.testing import STRATEGY_CHECKS
 
-SETTINGS = {"optuna_gp": {"startup": 200}}  # an ask of its process takes a quarter of a second
+SETTINGS = {"optuna_gp": {"startup": 200}, "progressive": {"beam": 100}}
+"""What keeps strategies from fitting their models often."""
 
 
 @pytest.mark.parametrize("name", family("raynas.strategies"))
