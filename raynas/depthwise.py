@@ -27,15 +27,19 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
         """What `nn.Conv2d` computes: (N, C, H, W) -> (N, C, H', W')."""
+        return self.convolved(inputs_NCHW, self.weight)
+
+    def convolved(self, inputs_NCHW: Tensor, weight: Tensor) -> Tensor:
+        """The same with other weights, such as those of the first channels: (N, C, H, W) with weight (C, 1, k, k)."""
         stride, dilation = self.stride[0], self.dilation[0]
         slow = dilation > 1 or min(inputs_NCHW.shape[2:]) < self.kernel_size[0]
         if not (slow and torch.is_grad_enabled() and inputs_NCHW.device.type == "cpu"):
-            return super().forward(inputs_NCHW)
+            return functional.conv2d(inputs_NCHW, weight, None, self.stride, self.padding, self.dilation, len(weight))
         padding = int(self.padding[0])
         if stride == dilation:  # only every d-th row and column is read
             inputs_NCHW = inputs_NCHW[:, :, ::dilation, ::dilation]
             stride, dilation, padding = 1, 1, padding // dilation
-        return _Depthwise.apply(inputs_NCHW, self.weight, stride, padding, dilation)  # type: ignore[no-any-return]
+        return _Depthwise.apply(inputs_NCHW, weight, stride, padding, dilation)  # type: ignore[no-any-return]
 
 
 class _Depthwise(torch.autograd.Function):

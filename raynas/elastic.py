@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.architecture import Architecture
+from raynas.depthwise import DepthwiseConv2d
 from raynas.supernet import BatchNorm, Choices, Chosen, Copy, PathModule
 
 
@@ -143,14 +144,17 @@ class ElasticConv2d(PathModule):
         """
         channels, mask = self.outputs.taken(architecture)
         weight, bias = self.convolution.weight, self.convolution.bias
-        outputs_NCHW = functional.conv2d(
-            inputs_NCHW,
-            weight[:channels] if self.depthwise else weight[:channels, : inputs_NCHW.shape[1]],
-            None if bias is None else bias[:channels],
-            self.convolution.stride,
-            self.convolution.padding,
-            groups=channels if self.depthwise else 1,
-        )
+        if isinstance(self.convolution, DepthwiseConv2d):
+            outputs_NCHW = self.convolution.convolved(inputs_NCHW, weight[:channels])
+        else:
+            outputs_NCHW = functional.conv2d(
+                inputs_NCHW,
+                weight[:channels] if self.depthwise else weight[:channels, : inputs_NCHW.shape[1]],
+                None if bias is None else bias[:channels],
+                self.convolution.stride,
+                self.convolution.padding,
+                groups=channels if self.depthwise else 1,
+            )
         return masked(outputs_NCHW, mask) if self.norm is None else self.norm(outputs_NCHW, architecture, images_N)
 
     def blocks(self) -> dict[int, int]:

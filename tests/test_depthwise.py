@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from raynas.depthwise import DepthwiseConv2d, accelerate
+from raynas.elastic import ElasticConv2d, Width
 
 CPU = torch.device("cpu")
 
@@ -39,6 +40,20 @@ def test_the_fast_gradients_are_used_where_torch_is_slow_and_nowhere_else() -> N
         accelerate(module, CPU)
         outputs = module(torch.zeros(2, 4, side, side, dtype=torch.float64))
         assert ("_Depthwise" in type(outputs.grad_fn).__name__) is fast
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_the_slices_of_an_elastic_layer_have_them_too(choice: int) -> None:
+    layers = [ElasticConv2d(width := Width(0, (2, 6)), width, 5, depthwise=True, norm=False).double() for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    accelerate(layers[1], CPU)
+    images = torch.randn(5, (2, 6)[choice], 3, 3, dtype=torch.float64, generator=_seeded())
+    plain, fast = (layer(images, (choice,)) for layer in layers)
+    assert "_Depthwise" in type(fast.grad_fn).__name__ and "_Depthwise" not in type(plain.grad_fn).__name__
+    torch.testing.assert_close(fast, plain)
+    for one in (plain, fast):
+        one.square().sum().backward()
+    torch.testing.assert_close(layers[1].convolution.weight.grad, layers[0].convolution.weight.grad)
 
 
 def test_other_convolutions_and_other_devices_keep_torchs_own() -> None:
