@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -29,7 +30,7 @@ from raynas.members import load_member, load_module
 from raynas.method import Method
 from raynas.partition import check_split, possible_parts
 from raynas.space import SearchSpace
-from raynas.strategy import learns
+from raynas.strategy import knows_limits, learns
 
 if TYPE_CHECKING:
     from raynas.data import Dataset
@@ -73,7 +74,10 @@ class SupernetPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemberPlan:
-    """One member of the population: its strategy, what it minimises, and the supernet that scores for it."""
+    """One member of the population: its strategy, what it minimises, and the supernet that scores for it.
+
+    limits: the most that each objective may be, infinite where nothing is said.
+    """
 
     name: str
     strategy: str
@@ -82,6 +86,7 @@ class MemberPlan:
     objectives: tuple[str, ...]
     supernet: str
     seed: int
+    limits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,16 @@ def make_plan(config: Config) -> Plan:
         needed = _supernets(config, space, settings, method, supernets)
         supernets |= {one.id: one for one in needed}
         supernet = needed[-1]
+        objectives = _objectives(config, settings, method)
         member = MemberPlan(
             name=settings.name,
             strategy=method.strategy,
             settings=settings.settings,
             derivation=method.derivation,
-            objectives=_objectives(config, settings, method),
+            objectives=objectives,
             supernet=supernet.id,
             seed=seeds.integer(config.seed, "member", settings.name),
+            limits=tuple(config.constraints.get(name, math.inf) for name in objectives),
         )
         what = f"members.{settings.name}.rule_settings"
         build_rule(supernet, space, what)
@@ -199,11 +206,13 @@ def build_rule(supernet: SupernetPlan, space: SearchSpace, what: str = "members.
 
 
 def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequence[NDArray[np.float64]]) -> Any:
-    """The strategy of a member; one that searches what its rule learnt is given the probabilities."""
+    """The strategy of a member; what searches what its rule learnt, or aims below limits, is given those."""
     strategy = load_member("raynas.strategies", member.strategy)
     given: dict[str, Any] = {"seed": member.seed}
     if learns(strategy):
         given["probabilities"] = probabilities
+    if knows_limits(strategy):
+        given["limits"] = member.limits
     what = f"members.{member.name}.settings"
     return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))
 

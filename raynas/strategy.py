@@ -29,6 +29,11 @@ def learns(strategy: Callable[..., Strategy]) -> bool:
     return "probabilities" in inspect.signature(strategy).parameters
 
 
+def knows_limits(strategy: Callable[..., Strategy]) -> bool:
+    """Whether a strategy aims below limits: it is built with `limits`, the most that each of its objectives may be."""
+    return "limits" in inspect.signature(strategy).parameters
+
+
 def measured(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """The evaluations that hold numbers: neither failed, nor NaN or infinite in any objective."""
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import tomli_w
 from raynas.config import check, load
 from raynas.data import load as load_data
 from raynas.errors import UserError
-from raynas.plan import Plan, build_supernet, make_plan
+from raynas.plan import Plan, build_strategy, build_supernet, make_plan
 from raynas.run import settings_of
+from raynas.strategy import knows_limits
 
 
 def plan(*members: dict[str, Any], **sections: Any) -> Plan:
@@ -113,6 +115,13 @@ def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
     first, second = plan({"method": "random_search"}, {"method": "random_search"}).members
     alone = plan({"method": "random_search", "name": "random_search_2"}).members[0]
     assert first.seed != second.seed == alone.seed != plan({"method": "random_search"}, seed=1).members[0].seed
+
+
+def test_a_strategy_that_aims_below_limits_is_given_those_of_its_objectives() -> None:
+    found = plan({"method": "netadapt"}, {"method": "nsga2"}, constraints={"macs": 1e5, "parameters": 9.0})
+    assert [member.limits for member in found.members] == [(math.inf, 1e5)] * 2
+    descent, other = (build_strategy(member, found.space, ()) for member in found.members)
+    assert knows_limits(type(descent)) and not knows_limits(type(other))
 
 
 def test_a_method_that_needs_a_setting_of_the_space_refuses_a_space_without() -> None:
