@@ -13,13 +13,17 @@ from raynas.aggregators.borda import borda
 from raynas.aggregators.kemeny import kemeny
 from raynas.architecture import Architecture, encode
 from raynas.evaluation import Evaluation
+from raynas.members import family, load_member
 from raynas.pareto import pareto_front
 from raynas.selector import Ranking, consensus, leaders, rank, ranks, spread
 from raynas.strategies.random_search import RandomSearch
 from raynas.testing import STAGES
 
 Aggregator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-AGGREGATORS = pytest.mark.parametrize("aggregator", [borda, kemeny])
+NAMES = list(family("raynas.aggregators"))
+AGGREGATORS = pytest.mark.parametrize(
+    "aggregator", [load_member("raynas.aggregators", name) for name in NAMES], ids=NAMES
+)
 
 
 def networks(count: int) -> list[Architecture]:

@@ -1,0 +1,221 @@
+"""How well each aggregator ranks tables whose truth is known, beside the best single ranker: tau-b, over seeds.
+
+    python jobs/benchmarks/aggregation.py --seeds 20
+    python jobs/benchmarks/aggregation.py --seconds
+
+Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
+counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
+architecture, one of them, the truth then being the mean of the other two. No aggregator is told the truth but of the
+calibration architectures: as in a run, at equal distances down the consensus of a random sample of architectures.
+A seed draws that sample, and the two rankers of noise which, with the best ranker upside down, join the others in the
+second half of each line. `inside` is how often the truth lies within 1.96 standard deviations of merit.
+--seconds measures the processor's seconds for 100,000 architectures and 12 rankers, one score in ten of them missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raynas import seeds
+from raynas.aggregators.borda import normal_scores
+from raynas.aggregators.reliability import measure
+from raynas.members import family, load_member
+from raynas.rank_correlation import kendall_tau_b
+from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
+
+SHARED = Path(__file__).parents[3] / "shared/data"
+SAMPLE = 200  # architectures of which the calibration architectures are chosen
+Scores = dict[str, NDArray[np.float64]]
+
+
+def main() -> None:
+    """Print a line for each set of rankers, or for each aggregator's time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--calibration", type=int, default=24, help="architectures whose truth is told")
+    parser.add_argument("--choose", choices=CHOICES, default="spread", help="which these are")
+    parser.add_argument("--sets", nargs="+", help="some of the sets of rankers; left out: all")
+    parser.add_argument("--aggregators", nargs="*", default=list(family("raynas.aggregators")), help="left out: all")
+    parser.add_argument("--seconds", action="store_true", help="measure time instead")
+    options = parser.parse_args()
+    if options.seconds:
+        _print_seconds()
+        return
+    names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
+    print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
+    for name, (scores, truth_A) in ranker_sets().items():
+        if options.sets is None or name in options.sets:
+            _print_taus(name, np.array(list(scores.values())), truth_A, options)
+
+
+def ranker_sets() -> dict[str, tuple[Scores, NDArray[np.float64]]]:
+    """Rankers of the tables in shared/data, and the truth."""
+    table = pq.read_table(SHARED / "nb201_cifar10.parquet")
+    order = table["arch_index"].to_pylist()
+    published = _columns("nb201_published_supernets.parquet", order)
+    latencies = {name: one_A for name, one_A in _columns("nb201_latency.parquet", order).items() if "_ms" in name}
+    found = _columns("nb201_cifar10.parquet", order)
+    supernets = {name: published[name] for name in ("oneshot_acc", "fewshot_acc")}
+    counts = {"params": found["c10_params"], **_counts(table["arch_str"].to_pylist())}
+    validation, test = ({name: found[name]} for name in ("c10_valid_12", "c10_test_12"))
+    truth_A = found["c10_test_200"]
+    macro, size = _columns("nas_bench_macro_1640.parquet"), _columns("nats_size_cifar10.parquet")
+    depth_A = np.sum([macro[f"l{layer}"] > 0 for layer in range(1, 9)], axis=0).astype(np.float64)
+    costs = {"params": macro["params"], "flops": macro["flops"], "depth": depth_A}
+    widths = {name: size[name] for name in ("c1", "c2", "c3", "c4", "c5", "params", "flops")}
+    return {
+        "201: supernets": (supernets, truth_A),
+        "201: counts": (counts, truth_A),
+        "201: counts, latencies": ({**counts, **latencies}, truth_A),
+        "201: supernets, counts": ({**supernets, **counts}, truth_A),
+        "201: those, 12 epochs": ({**supernets, **counts, **validation}, truth_A),
+        "201: those, tested": ({**supernets, **counts, **validation, **test}, truth_A),
+        "201: those, latencies": ({**supernets, **counts, **validation, **test, **latencies}, truth_A),
+        "macro: costs": (costs, macro["mean_acc"]),
+        "macro: costs, one training": ({**costs, "s1": macro["acc_s1"]}, (macro["acc_s2"] + macro["acc_s3"]) / 2),
+        "size: widths, costs": (widths, size["c10_test_90"]),
+    }
+
+
+def choose_spread(
+    merit_A: NDArray[np.float64], spread_A: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """At equal distances down the consensus of a random sample."""
+    sample = rng.choice(len(merit_A), min(SAMPLE, len(merit_A)), replace=False)
+    return np.asarray(sample[np.argsort(merit_A[sample])][np.linspace(0, len(sample) - 1, count).round().astype(int)])
+
+
+def choose_random(
+    merit_A: NDArray[np.float64], spread_A: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """At random."""
+    return np.asarray(rng.choice(len(merit_A), count, replace=False))
+
+
+def choose_disputed(
+    merit_A: NDArray[np.float64], spread_A: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Those of a random sample that rankers disagree about most."""
+    sample = rng.choice(len(merit_A), min(SAMPLE, len(merit_A)), replace=False)
+    return np.asarray(sample[np.argsort(-spread_A[sample])][:count])
+
+
+def choose_disputed_throughout(
+    merit_A: NDArray[np.float64], spread_A: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The one that rankers disagree about most in each of so many parts of a random sample's consensus."""
+    sample = rng.choice(len(merit_A), min(SAMPLE, len(merit_A)), replace=False)
+    parts = np.array_split(sample[np.argsort(merit_A[sample])], count)
+    return np.array([part[np.argmax(spread_A[part])] for part in parts])
+
+
+CHOICES: dict[str, Callable[..., NDArray[np.int64]]] = {
+    "spread": choose_spread,
+    "random": choose_random,
+    "disputed": choose_disputed,
+    "disputed_throughout": choose_disputed_throughout,
+}
+
+
+def _print_taus(
+    name: str, scores_RA: NDArray[np.float64], truth_A: NDArray[np.float64], options: argparse.Namespace
+) -> None:
+    taus_R = [kendall_tau_b(scores_A, truth_A) for scores_A in scores_RA]
+    for spoilt in (False, True):
+        found: dict[str, list[float]] = {}
+        for seed in range(options.seeds):
+            rng = seeds.generator(seed, "aggregation", name)
+            noise_RA = rng.normal(size=(2, len(truth_A)))
+            given_RA = np.vstack([scores_RA, noise_RA, -scores_RA[[np.argmax(taus_R)]]]) if spoilt else scores_RA
+            if spoilt or seed == 0:  # nothing else is drawn
+                for aggregator in options.aggregators:
+                    consensus_A = load_member("raynas.aggregators", aggregator)(given_RA)
+                    found.setdefault(aggregator, []).append(kendall_tau_b(consensus_A, truth_A))
+            alone = measure(given_RA)
+            found.setdefault("inside", []).append(_inside(alone.merit_A, alone.deviation_A, truth_A))
+            spread_A = np.std(normal_scores(given_RA), axis=0)
+            rows = CHOICES[options.choose](alone.merit_A, spread_A, options.calibration, rng)
+            calibration_A = np.full(len(truth_A), np.nan)
+            calibration_A[rows] = truth_A[rows]
+            trust = measure(given_RA, calibration_A=calibration_A)
+            others = np.isnan(calibration_A)
+            found.setdefault("calibrated", []).append(kendall_tau_b(trust.merit_A[others], truth_A[others]))
+            found.setdefault("calibrated, inside", []).append(_inside(trust.merit_A, trust.deviation_A, truth_A))
+        inside = found.pop("inside"), found.pop("calibrated, inside")
+        columns = [*found.values(), *inside]
+        cells = [f"{np.mean(one):.3f}" + (f" ± {np.std(one):.3f}" if len(one) > 1 else "") for one in columns]
+        print(f"{name:<32}{'yes' if spoilt else 'no':>8}{max(taus_R):>8.3f}" + "".join(f"{one:>20}" for one in cells))
+
+
+def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:
+    """Share of architectures whose true normal score is where it should be 95 times in a hundred; up to the mean."""
+    off_A = normal_scores(truth_A[None])[0] - merit_A
+    return float(np.mean(np.abs(off_A - np.median(off_A)) < 1.96 * deviation_A))
+
+
+def _columns(file: str, order: list[int] | None = None) -> Scores:
+    """The numbers of a table, its rows in this order of arch_index."""
+    table = pq.read_table(SHARED / file)
+    if order is not None:
+        place = {index: row for row, index in enumerate(table["arch_index"].to_pylist())}
+        table = table.take([place[index] for index in order])
+    numeric = [
+        field.name for field in table.schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    ]
+    return {name: table[name].to_numpy().astype(np.float64) for name in numeric}
+
+
+def _counts(cells: list[str]) -> Scores:
+    """Of each cell's edges that lead from input to output: convolutions, the most in a row, and paths."""
+    rows = []
+    for cell in cells:
+        architecture = from_string(cell)
+        edges = [(s, t, choice) for (s, t), choice in zip(EDGES, architecture, strict=True) if choice != NONE]
+        ends = {3}
+        for source, target, _ in sorted(edges, reverse=True):
+            ends |= {source} if target in ends else set()
+        depth, paths, convolutions = {0: 0}, {0: 1}, 0
+        for source, target, choice in sorted(edges):
+            if source in depth and target in ends:
+                convolution = choice in (CONV_1X1, CONV_3X3)
+                depth[target] = max(depth.get(target, 0), depth[source] + convolution)
+                paths[target] = paths.get(target, 0) + paths[source]
+                convolutions += convolution
+        rows.append((convolutions, depth.get(3, -1), paths.get(3, 0)))
+    return dict(zip(("convolutions", "depth", "paths"), np.array(rows, dtype=np.float64).T, strict=True))
+
+
+def _print_seconds(architectures: int = 100_000, rankers: int = 12) -> None:
+    rng = seeds.generator(0, "aggregation", "seconds")
+    truth_A = rng.normal(size=architectures)
+    scores_RA = truth_A + np.linspace(0.5, 2, rankers)[:, None] * rng.normal(size=(rankers, architectures))
+    scores_RA[rng.random(scores_RA.shape) < 0.1] = np.nan
+    calibration_A = np.where(np.arange(architectures) < 24, truth_A, np.nan)
+    for name in family("raynas.aggregators"):
+        _time(name, load_member("raynas.aggregators", name), scores_RA, truth_A)
+    _time("reliability, 24", lambda one_RA: measure(one_RA, calibration_A=calibration_A).merit_A, scores_RA, truth_A)
+
+
+def _time(
+    name: str,
+    aggregate: Callable[..., NDArray[np.float64]],
+    scores_RA: NDArray[np.float64],
+    truth_A: NDArray[np.float64],
+) -> None:
+    start = time.process_time()
+    consensus_A = aggregate(scores_RA)
+    print(
+        f"{name:<20}{time.process_time() - start:>8.2f} s   tau {kendall_tau_b(consensus_A, truth_A):.3f}", flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()
