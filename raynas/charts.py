@@ -114,7 +114,7 @@ def stand_alone_curves(record: RunRecord) -> Figure:
         points = [(epoch, 100 * (1 - error)) for epoch, error in pairs if error is not None]
         is_finalist = trial.role == "finalist"
         line = {"color": COLOURS[0] if is_finalist else QUIET, "width": 2.4 if is_finalist else 1.4}
-        hover = f"{trial.role} #{trial.rank}, epoch %{{x}}: %{{y:.1f}} %"
+        hover = f"{trial.title}, epoch %{{x}}: %{{y:.1f}} %"
         trace = _line(trial.role, [x for x, _ in points], [y for _, y in points], line, hover)
         trace |= {"legendgroup": trial.role, "showlegend": trial.role not in told}
         traces.append(trace | ({"mode": "lines+markers"} if longest <= FEW_EPOCHS else {}))

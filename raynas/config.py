@@ -159,7 +159,11 @@ class EvaluationSettings(Settings):
     """How an architecture is scored with a supernet's weights, and which costs it is given."""
 
     batch_norm: Literal["batch", "recalibrated"] = "batch"
-    images: int = Field(360, ge=2, description="validation images a score is computed on")
+    scored_on: Literal["validation", "train"] = Field(
+        "validation",
+        description="whose images: training images show what a path has learnt, whether it generalises or not",
+    )
+    images: int = Field(360, ge=2, description="so many of them")
     batch_size: int = Field(512, ge=2)
     calibration_images: int = Field(512, ge=2, description="training images for recalibrated BatchNorm")
     fine_tune_steps: int = Field(0, ge=0, description="SGD steps that each candidate's own copy takes before it scores")
@@ -249,7 +253,7 @@ class MemberSettings(Settings):
 class SelectorSettings(Settings):
     """How rankings are merged, and how many architectures go on."""
 
-    aggregator: str = "kemeny"
+    aggregator: str = "reliability"
     leaders: int = Field(32, ge=1, description="best architectures of each member that every supernet scores")
     finalists: int = Field(3, ge=1)
     cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")

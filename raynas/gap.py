@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
@@ -15,7 +16,6 @@ from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_se
 from raynas.storage import Folder
 
 FEWEST = 4  # architectures below which no correlation is told
-TRAINED = ("finalists", "calibration")  # the parts of a run's folder that hold what was trained from scratch
 NORMAL = 1.96  # standard deviations either side that hold 95 %
 
 
@@ -23,7 +23,8 @@ NORMAL = 1.96  # standard deviations either side that hold 95 %
 class Point:
     """One architecture that was ranked, and trained from scratch or meant to be; None where something is not known.
 
-    consensus, scores: of the ranking and of each ranker, higher is better. stand_alone_error, supernet_error: of its
+    rank, consensus: of the ranking, as it would be had the architecture's own training no say in it. scores: of each
+    ranker; higher is better, as of the consensus. stand_alone_error, supernet_error: of its
     own and of inherited weights on the same validation images, in one unit.
     """
 
@@ -98,21 +99,23 @@ def measure_gap(run: Folder) -> dict[str, Any]:
             if _finite(row["error"]):
                 inherited.setdefault(row["canonical"], []).append(row["error"])
     points = []
-    for row in run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus")).to_pylist():
-        place = next(
-            (f"{part}/{row['rank']}" for part in TRAINED if run.exists(f"{part}/{row['rank']}/result.json")), None
-        )
-        if place is None:
+    ranking = run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus", "held_out"))
+    consensus_A = _column(ranking["consensus"].to_pylist())
+    results = _results(run)
+    for row in ranking.to_pylist():
+        if row["architecture"] not in results:
             continue
-        result = run.read_json(f"{place}/result.json", ("role", "validation_error"))
+        result = results[row["architecture"]]
         errors = inherited.get(row["architecture"])
+        held_out = _finite(row["held_out"])
+        others_A = consensus_A[np.arange(len(consensus_A)) != row["rank"] - 1]
         points.append(
             Point(
                 name=row["name"],
                 architecture=row["architecture"],
                 role=result["role"],
-                rank=row["rank"],
-                consensus=row["consensus"],
+                rank=1 + int(np.sum(others_A > row["held_out"])) if held_out else row["rank"],
+                consensus=row["held_out"] if held_out else row["consensus"],
                 stand_alone_error=result["validation_error"],
                 parameters=row.get("parameters"),
                 supernet_error=float(np.mean(errors)) if errors else None,
@@ -130,19 +133,32 @@ def _stability(run: Folder) -> dict[str, Any]:
     scores = {key.removeprefix("score_"): _column(ranking[key]) for key in ranking if key.startswith("score_")}
     states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
-    late = run.read_table("snapshots.parquet").to_pydict() if run.exists("snapshots.parquet") else {}
+    late = _in_order(run.read_table("snapshots.parquet"), ranking) if run.exists("snapshots.parquet") else {}
     for label, last_A in scores.items():
         columns = [name for name in late if name.rpartition("@")[0] == label]
         if columns:
             scores_RA = np.stack([*(_column(late[name]) for name in columns), last_A])
             groups.append(Rankings(f"{label}, {len(scores_RA)} late steps", "steps", scores_RA))
-    errors = {}
-    for place in (f"{part}/{name}" for part in TRAINED for name in run.names(part)):
-        if run.exists(f"{place}/result.json"):
-            errors[int(place.rpartition("/")[2])] = run.read_json(f"{place}/result.json")["validation_error"]
-    accuracy_A = -_column([errors.get(rank) for rank in ranking["rank"]])
-    consensus = Rankings("consensus", "consensus", _column(ranking["consensus"])[None])
+    results = _results(run)
+    accuracy_A = -_column([results.get(one, {}).get("validation_error") for one in ranking["architecture"]])
+    held_out_A, consensus_A = _column(ranking["held_out"]), _column(ranking["consensus"])
+    predicted_A = np.where(np.isnan(held_out_A), consensus_A, held_out_A)
+    consensus = Rankings("consensus", "consensus", predicted_A[None])
     return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}
+
+
+def _results(run: Folder) -> dict[str, dict[str, Any]]:
+    """What was trained from scratch, by architecture; of one that calibrated the ranking too, as a finalist."""
+    places = [f"{part}/{name}/result.json" for part in ("calibration", "finalists") for name in run.names(part)]
+    keys = ("architecture", "role", "validation_error")
+    results = [run.read_json(place, keys) for place in places if run.exists(place)]
+    return {one["architecture"]: one for one in results}
+
+
+def _in_order(late: pa.Table, ranking: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The columns of `snapshots.parquet`, in the ranking's order."""
+    place = {one: a for a, one in enumerate(late["architecture"].to_pylist())}
+    return late.take([place[one] for one in ranking["architecture"]]).to_pydict()  # type: ignore[no-any-return]
 
 
 def _correlation(

@@ -8,6 +8,9 @@ from raynas.evaluation import SCORES
 from raynas.search import schema
 from raynas.storage import Folder
 
+CANDIDATES = "candidates.parquet"
+"""All that is ranked, with what every ranker says."""
+
 JOINED = "partitions.json"
 """What a supernet that is made of others has in the place of weights."""
 JOINED_KEYS = ("partitions", "parts", "warm_up", "settings")
@@ -36,12 +39,14 @@ def check_files(run: Folder, config: Config) -> None:
                 place.read_json(file, keys=("choices",))
     for name in run.names("evaluations"):
         run.read_table(f"evaluations/{name}", columns=schema((*SCORES, *config.evaluation.costs)).names)
+    if run.exists(CANDIDATES):
+        run.read_table(CANDIDATES, columns=("architecture", "calibration", *config.evaluation.costs))
     if run.exists("ranking.parquet"):
-        needed = ("rank", "architecture", "name", "consensus", "finalist", "calibration", *config.evaluation.costs)
-        run.read_table("ranking.parquet", columns=needed)
+        needed = ("rank", "architecture", "name", "consensus", "held_out", "finalist", "calibration")
+        run.read_table("ranking.parquet", columns=(*needed, *config.evaluation.costs))
     for place in (run / f"{part}/{name}" for part in ("finalists", "calibration") for name in run.names(part)):
         if place.exists("result.json"):
-            place.read_json("result.json", keys=("role", "rank", "failure", "validation_error"))
+            place.read_json("result.json", keys=("architecture", "role", "failure", "validation_error"))
         else:
             _check_checkpoint(place)
 

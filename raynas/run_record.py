@@ -37,14 +37,22 @@ class SupernetRecord:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """An architecture that is trained from scratch; `result` is None until its training has ended."""
+    """An architecture that is trained from scratch; `result` is None until its training has ended.
 
-    rank: int
+    rank: by consensus; None before there is a ranking.
+    """
+
+    rank: int | None
     role: str
     architecture: str
     name: str
     result: Mapping[str, Any] | None
     curves: Mapping[str, list[Any]]
+
+    @property
+    def title(self) -> str:
+        """Its role and rank."""
+        return self.role if self.rank is None else f"{self.role} {self.rank}"
 
     @property
     def failure(self) -> str | None:
@@ -158,7 +166,7 @@ class RunRecord:
                     found.setdefault((f"member {member}", alike), []).append((row["failure"], row["name"]))
         for trial in self.trials:
             if trial.failure:
-                found[f"{trial.role} {trial.rank}", trial.name] = [(trial.failure, trial.name)]
+                found[trial.title, trial.name] = [(trial.failure, trial.name)]
         return [(where, told[0][0], len(told), told[0][1]) for (where, _), told in found.items()]
 
 
@@ -271,23 +279,21 @@ def _supernet(folder: Folder, identity: str) -> SupernetRecord:
 
 def _trials(folder: Folder, ranking: list[Row]) -> tuple[Trial, ...]:
     """The trials on file, and the finalists that are named but not begun."""
-    found = [
-        _trial(folder, role, f"{place}/{name}")
-        for role, place in (("finalist", "finalists"), ("calibration", "calibration"))
-        for name in folder.names(place)
-        if name.isdigit()
-    ]
-    begun = {trial.rank for trial in found}
-    waiting = [row for row in ranking if row["finalist"] and row["rank"] not in begun]
-    found += [Trial(row["rank"], "finalist", row["architecture"], row["name"], None, {}) for row in waiting]
-    return tuple(sorted(found, key=lambda trial: trial.rank))
+    ranks = {row["architecture"]: int(row["rank"]) for row in ranking}
+    found: dict[str, Trial] = {}
+    for role, part in (("calibration", "calibration"), ("finalist", "finalists")):  # one that is both is a finalist
+        trials = [_trial(folder, role, f"{part}/{name}", ranks) for name in folder.names(part)]
+        found |= {trial.architecture: trial for trial in trials}
+    for row in ranking:
+        if row["finalist"] and not (row["architecture"] in found and found[row["architecture"]].role == "finalist"):
+            found[row["architecture"]] = Trial(row["rank"], "finalist", row["architecture"], row["name"], None, {})
+    return tuple(sorted(found.values(), key=lambda trial: (trial.rank is None, trial.rank, trial.architecture)))
 
 
-def _trial(folder: Folder, role: str, place: str) -> Trial:
+def _trial(folder: Folder, role: str, place: str, ranks: Mapping[str, int]) -> Trial:
     result = _json(folder, f"{place}/result.json")
     known = result or _json(folder, f"{place}/architecture.json") or {}
     architecture = str(known.get("architecture", ""))
     curves = _curves(folder, f"{place}/curves.parquet")
-    return Trial(
-        int(place.rpartition("/")[2]), role, architecture, str(known.get("name", architecture)), result, curves
-    )
+    name = str(known.get("name", architecture))
+    return Trial(ranks.get(architecture), role, architecture, name, result, curves)

@@ -13,11 +13,16 @@ import pyarrow as pa
 import scipy
 from numpy.typing import NDArray
 
-from raynas.architecture import Architecture, encode
+from raynas.architecture import Architecture, decode, encode
+from raynas.config import Config
 from raynas.evaluation import Evaluation
+from raynas.members import load_member
 from raynas.pareto import pareto_front
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
+
+SCORE = "score_"
+"""What the columns of rankers' scores begin with."""
 
 Aggregator = Callable[..., NDArray[np.float64]]
 """scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better).
@@ -59,10 +64,14 @@ def spread(
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Architectures from the best to the worst by consensus, with what every ranker says of them."""
+    """Architectures from the best to the worst by consensus, with what every ranker says of them.
+
+    held_out_A: the consensus on an architecture whose accuracy has a say in it, were that not known; NaN of the others.
+    """
 
     architectures: tuple[Architecture, ...]
     consensus_A: NDArray[np.float64]
+    held_out_A: NDArray[np.float64]
     rankers: tuple[str, ...]
     scores_RA: NDArray[np.float64]
     costs: Mapping[str, NDArray[np.float64]]
@@ -79,7 +88,8 @@ class Ranking:
                 "architecture": [encode(one) for one in self.architectures],
                 "name": [space.print(one) for one in self.architectures],
                 "consensus": self.consensus_A,
-                **{f"score_{name}": scores for name, scores in zip(self.rankers, self.scores_RA, strict=True)},
+                "held_out": self.held_out_A,
+                **{f"{SCORE}{name}": scores for name, scores in zip(self.rankers, self.scores_RA, strict=True)},
                 **{f"rank_{name}": row for name, row in zip(self.rankers, ranks_RA, strict=True)},
                 **self.costs,
                 "calibration": self.calibration_A,
@@ -121,6 +131,7 @@ def rank(
     finalists: int,
     cost: str | None,
     calibration: Sequence[Architecture] = (),
+    accuracies: Mapping[Architecture, float] | None = None,
 ) -> Ranking:
     """Order architectures by the consensus of all rankers and name the finalists.
 
@@ -128,9 +139,16 @@ def rank(
     that equal scores give equal bytes. The Pareto set is that of consensus and `cost`; finalists are its best by
     consensus, filled up from the rest of the ranking. Calibration architectures are ranked but were not searched
     for, and become finalists only on their merit.
+    accuracies: what is known of training from scratch, for an aggregator that heeds it. The consensus on each of those
+    is told without its own too, or else it would be no prediction.
     """
     matrix_RA = np.array([scores[name] for name in scores], dtype=np.float64)
-    merged_A = consensus(architectures, matrix_RA, aggregator)
+    accuracy_A = np.array([(accuracies or {}).get(one, np.nan) for one in architectures])
+    merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
+    held_out_A = np.full(len(architectures), np.nan)
+    for row in np.flatnonzero(~np.isnan(accuracy_A)):
+        others_A = np.where(np.arange(len(architectures)) == row, np.nan, accuracy_A)
+        held_out_A[row] = consensus(architectures, matrix_RA, aggregator, others_A)[row]
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
     consensus_A = merged_A[order]
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
@@ -145,6 +163,7 @@ def rank(
     return Ranking(
         ordered,
         consensus_A,
+        held_out_A[order],
         tuple(scores),
         matrix_RA[:, order],
         costs_A,
@@ -152,6 +171,50 @@ def rank(
         on_front_A,
         finalist_A,
     )
+
+
+def candidates_table(
+    architectures: Sequence[Architecture],
+    scores: Mapping[str, Sequence[float]],
+    costs: Mapping[str, Sequence[float]],
+    calibration: Sequence[Architecture],
+) -> pa.Table:
+    """The rows of `candidates.parquet`: all that is ranked, with what every ranker says, before anything is merged."""
+    chosen = set(calibration)
+    return pa.table(
+        {
+            "architecture": [encode(one) for one in architectures],
+            **{f"{SCORE}{name}": pa.array(row, pa.float64()) for name, row in scores.items()},
+            **{name: pa.array(values, pa.float64()) for name, values in costs.items()},
+            "calibration": pa.array([one in chosen for one in architectures], pa.bool_()),
+        }
+    )
+
+
+def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Architecture, float] | None = None) -> Ranking:
+    """Order the rows of `candidates.parquet` as the settings say."""
+    columns = table.to_pydict()
+    architectures = [decode(one) for one in columns["architecture"]]
+    return rank(
+        architectures,
+        scores_of(columns),
+        {name: columns[name] for name in config.evaluation.costs},
+        aggregator=load_aggregator(config),
+        finalists=config.selector.finalists,
+        cost=config.selector.cost,
+        calibration=[one for one, chosen in zip(architectures, columns["calibration"], strict=True) if chosen],
+        accuracies=accuracies,
+    )
+
+
+def scores_of(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[float]]:
+    """What each ranker says, by its name, in the columns of `candidates.parquet` or `ranking.parquet`."""
+    return {name.removeprefix(SCORE): values for name, values in columns.items() if name.startswith(SCORE)}
+
+
+def load_aggregator(config: Config) -> Aggregator:
+    """The aggregator that the settings name."""
+    return load_member("raynas.aggregators", config.selector.aggregator)  # type: ignore[no-any-return]
 
 
 def consensus(
@@ -170,10 +233,15 @@ def consensus(
     distinct = sorted(column)
     columns = [column[network] for network in distinct]
     given = {}
-    if calibration_A is not None and "calibration_A" in inspect.signature(aggregator).parameters:
+    if calibration_A is not None and heeds_calibration(aggregator):
         given["calibration_A"] = calibration_A[columns]
     merged = dict(zip(distinct, aggregator(scores_RA[:, columns], **given), strict=True))
     return np.array([merged[network] for network in networks])
+
+
+def heeds_calibration(aggregator: Aggregator) -> bool:
+    """Whether it is given accuracies of training from scratch."""
+    return "calibration_A" in inspect.signature(aggregator).parameters
 
 
 def ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:

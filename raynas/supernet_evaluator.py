@@ -88,12 +88,13 @@ class SupernetEvaluator:
         self.costs = costs
         self.objectives = (*SCORES, *costs.names)
         augmenter = Augmenter(split, data, device)
-        validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
-        self.batches = [
-            validation.plain(rows)
-            for rows in _batches(len(validation), settings.images, settings.batch_size, seeds.generator(seed, "score"))
-        ]
         train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
+        validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
+        scored = train if settings.scored_on == "train" else validation
+        self.batches = [
+            scored.plain(rows)
+            for rows in _batches(len(scored), settings.images, settings.batch_size, seeds.generator(seed, "score"))
+        ]
         self.fine_tuning = [
             train.augmented(step, settings.fine_tune_batch_size, seed, "fine_tuning")
             for step in range(settings.fine_tune_steps)
@@ -141,7 +142,7 @@ class SupernetEvaluator:
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> tuple[float, float]:
-        """Mean cross-entropy and error rate over the validation images."""
+        """Mean cross-entropy and error rate over the images that are scored on."""
         path, statistics = self._path(architecture), Statistics()
         with devices.autocast(self.device):
             with statistics.recorded():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 import numpy as np
@@ -217,6 +218,7 @@ epochs = 6
             "architecture": encode(candidates[place]),
             "name": shown(candidates[place]),
             "consensus": float(-mean[place]),
+            "held_out": math.nan,
             **{f"score_{label}": float(values[place]) for label, values in scores.items()},
             **{f"rank_{label}": float(values[place]) for label, values in ranks.items()},
             **costs(candidates[place]),
@@ -267,7 +269,7 @@ epochs = 6
         }
         if ugly:
             result["latency_ms"] = None
-        place = f"{'finalists' if role == 'finalist' else 'calibration'}/{row['rank']}"
+        place = f"finalists/{row['rank']}" if role == "finalist" else f"calibration/{row['architecture']}"
         about = {key: result[key] for key in ("architecture", "name", "rank", "role")}
         folder.write_json(f"{place}/architecture.json", about)
         folder.write_json(f"{place}/result.json", result)

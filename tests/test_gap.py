@@ -201,6 +201,7 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
                 "architecture": names,
                 "name": [f"net {index}" for index in range(6)],
                 "consensus": [float(value) for value in consensus],
+                "held_out": [math.nan] * 6,
                 "score_uniform": [1.0, math.nan, 3.0, 4.0, 5.0, 6.0],
                 "rank_uniform": [5.0, math.nan, 4.0, 3.0, 2.0, 1.0],
                 "parameters": [float(value) for value in parameters],
@@ -208,11 +209,11 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
         ),
     )
     for index in trained:
-        part = "finalists" if index == 0 else "calibration"
-        result = {"role": part.rstrip("s"), "validation_error": errors[index], "failure": None}
-        run.write_json(f"{part}/{index + 1}/result.json", result)
+        place = "finalists/1" if index == 0 else f"calibration/{names[index]}"
+        result = {"architecture": names[index], "role": place.split("/")[0].rstrip("s"), "failure": None}
+        run.write_json(f"{place}/result.json", {**result, "validation_error": errors[index]})
     late = {"architecture": names, "uniform@9": [1.0, 2, 3, 4, 5, 6], "uniform@11": [1.0, 2, 3, 4, 6, 5]}
-    run.write_table("snapshots.parquet", pa.table(late))
+    run.write_table("snapshots.parquet", pa.table({key: column[::-1] for key, column in late.items()}))
     state = {"label": "uniform", "rule": "uniform", "settings": {"steps": 12}, "partitions": None, "seed": 0}
     run.write_json("supernets/abc/state.json", state)
     run.write_json("finalists/2/architecture.json", {})  # training: no result yet
@@ -241,3 +242,21 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
     assert (
         measured["missing"].startswith("Not measured: agreement between seeds (") and "steps" not in measured["missing"]
     )
+
+
+def test_what_calibrated_the_ranking_is_judged_by_what_the_others_said_of_it(tmp_path):
+    run = Folder(str(tmp_path))
+    run.write("config.toml", b"seed = 5\n")
+    names = ["0-0", "1-0", "2-0", "3-0"]
+    ranking = {"rank": [1, 2, 3, 4], "architecture": names, "name": names, "consensus": [0.9, 0.7, 0.5, 0.3]}
+    run.write_table("ranking.parquet", pa.table({**ranking, "held_out": [math.nan, 0.2, math.nan, 0.6]}))
+    for part, name in (("calibration", "1-0"), ("calibration", "3-0"), ("finalists", "1"), ("finalists", "4")):
+        architecture = name if part == "calibration" else names[int(name) - 1]
+        result = {"architecture": architecture, "role": part.rstrip("s"), "validation_error": 0.1}
+        run.write_json(f"{part}/{name}/result.json", result)
+    points = measure_gap(run)["points"]
+    assert [(one["architecture"], one["role"], one["rank"], one["consensus"]) for one in points] == [
+        ("0-0", "finalist", 1, 0.9),
+        ("1-0", "calibration", 4, 0.2),
+        ("3-0", "finalist", 3, 0.6),
+    ]

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from raynas import config, device
-from raynas.aggregators.kemeny import kemeny
+from raynas.aggregators.reliability import reliability
 from raynas.architecture import Architecture, decode, encode
 from raynas.checkpoint import load_weights
 from raynas.data import load, split
@@ -251,7 +252,7 @@ def test_what_a_rule_learnt_is_scored_first(run: Run) -> None:
 def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> None:
     rows = run.rows("ranking.parquet")
     assert [*rows[0]] == [
-        *("rank", "architecture", "name", "consensus"),
+        *("rank", "architecture", "name", "consensus", "held_out"),
         *(f"score_{ranker}" for ranker in run.rankers),
         *(f"rank_{ranker}" for ranker in run.rankers),
         *(*run.plan.config.evaluation.costs, "calibration", "on_front", "finalist"),
@@ -263,8 +264,26 @@ def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> 
     scores_RA = np.array([[row[f"score_{ranker}"] for row in rows] for ranker in run.rankers])
     for scores_A, ranker in zip(scores_RA, run.rankers, strict=True):
         assert run.merits(ranker, networks) == scores_A.tolist()
-    merged_A = consensus(networks, scores_RA, kemeny)
+    merged_A = consensus(networks, scores_RA, reliability, accuracies(run, rows))
     assert [row["consensus"] for row in rows] == merged_A.tolist() == sorted(merged_A, reverse=True)
+
+
+def accuracies(run: Run, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """Of training from scratch, of the calibration architectures among these."""
+    places = [run.path / f"calibration/{row['architecture']}/result.json" for row in rows]
+    return np.array([-json.loads(one.read_text())["validation_error"] if one.exists() else np.nan for one in places])
+
+
+def test_the_consensus_on_a_calibration_architecture_is_also_told_without_its_own_accuracy(run: Run) -> None:
+    rows = run.rows("ranking.parquet")
+    networks = [decode(row["architecture"]) for row in rows]
+    scores_RA = np.array([[row[f"score_{ranker}"] for row in rows] for ranker in run.rankers])
+    known_A = accuracies(run, rows)
+    assert np.sum(~np.isnan(known_A)) == 3
+    for a, row in enumerate(rows):
+        others_A = np.where(np.arange(len(rows)) == a, np.nan, known_A)
+        expected = np.nan if np.isnan(known_A[a]) else consensus(networks, scores_RA, reliability, others_A)[a]
+        np.testing.assert_equal(row["held_out"], expected)
 
 
 def test_the_leaders_of_every_member_are_ranked(run: Run) -> None:
@@ -307,11 +326,9 @@ def test_the_agreement_of_the_rankers_is_written(run: Run) -> None:
 
 def trained(run: Run) -> list[tuple[str, dict[str, Any]]]:
     """The folders of what was trained from scratch, with the ranking's row."""
-    return [
-        (f"{'finalists' if row['finalist'] else 'calibration'}/{row['rank']}", row)
-        for row in run.rows("ranking.parquet")
-        if row["finalist"] or row["calibration"]
-    ]
+    rows = run.rows("ranking.parquet")
+    finalists = [(f"finalists/{row['rank']}", row) for row in rows if row["finalist"]]
+    return finalists + [(f"calibration/{row['architecture']}", row) for row in rows if row["calibration"]]
 
 
 def test_finalists_and_calibration_architectures_are_trained_from_scratch(run: Run) -> None:
@@ -319,8 +336,9 @@ def test_finalists_and_calibration_architectures_are_trained_from_scratch(run: R
     there = [f"{role}/{one.name}" for role in ("finalists", "calibration") for one in (run.path / role).iterdir()]
     assert sorted(there) == sorted(places)
     for place, row in trained(run):
-        result, role = run.json(f"{place}/result.json"), "finalist" if row["finalist"] else "calibration"
-        known = {"architecture": row["architecture"], "name": row["name"], "rank": row["rank"], "role": role}
+        result, role = run.json(f"{place}/result.json"), place.split("/")[0].rstrip("s")
+        known = {"architecture": row["architecture"], "name": row["name"], "role": role}
+        known |= {"rank": row["rank"]} if role == "finalist" else {}
         assert run.json(f"{place}/architecture.json") == known
         assert {key: result[key] for key in known} == known
         assert (result["parameters"], result["macs"]) == (row["parameters"], row["macs"])
@@ -345,13 +363,13 @@ def test_the_weights_of_a_finalist_give_its_errors(run: Run) -> None:
         )
         result = run.json(f"{place}/result.json")
         assert training.error(training.validation) == result["validation_error"]
-        if row["finalist"]:
+        if place.startswith("finalists/"):
             assert training.error(training.test) == result["test_error"]
 
 
 def test_the_gap_is_measured_on_what_was_trained(run: Run) -> None:
     gap = run.json("gap.json")
-    assert gap["n"] == len(trained(run))
+    assert gap["n"] == len({row["architecture"] for _, row in trained(run)})
     assert {"tau", "rho", "baseline", "rankers", "value_gap", "regret", "sentence", "points"} <= gap.keys()
     assert gap["rankers"].keys() == set(run.rankers)
     for measured in (gap["tau"], gap["rho"], gap["baseline"]["parameters"]["tau"]):
@@ -364,7 +382,8 @@ def test_the_gap_is_measured_on_what_was_trained(run: Run) -> None:
 
 def test_late_weights_score_what_is_ranked_and_rank_nothing(run: Run) -> None:
     late, ranking = run.rows("snapshots.parquet"), run.rows("ranking.parquet")
-    assert [row["architecture"] for row in late] == [row["architecture"] for row in ranking]
+    assert {row["architecture"] for row in late} == {row["architecture"] for row in ranking}
+    assert len(late) == len(ranking)
     assert set(late[0]) == {"architecture", "uniform@30", "parsec@15"}
     assert not any("@" in key for key in ranking[0])
     for name in late[0].keys() - {"architecture"}:

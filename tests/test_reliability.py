@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm, rankdata
+from scipy.stats import gumbel_l, rankdata
 
 from raynas.aggregators.reliability import measure, reliability
 from raynas.rank_correlation import kendall_tau_b
@@ -77,12 +77,12 @@ def test_a_repeated_ranker_has_one_vote() -> None:
 def test_rankers_that_agree_no_more_than_by_chance_count_the_same() -> None:
     factors_RA = np.stack([grid.ravel() for grid in np.meshgrid(*[np.arange(5.0)] * 3)])  # uncorrelated
     assert np.ptp(measure(factors_RA).weight_R) == pytest.approx(0)
-    assert np.array_equal(rankdata(reliability(factors_RA)), rankdata(np.round(norm_sum(factors_RA), 9)))
+    assert np.array_equal(rankdata(reliability(factors_RA)), rankdata(np.round(gumbel_sum(factors_RA), 9)))
 
 
-def norm_sum(scores_RA: np.ndarray) -> np.ndarray:
+def gumbel_sum(scores_RA: np.ndarray) -> np.ndarray:
     count = scores_RA.shape[1]
-    return norm.ppf((rankdata(scores_RA, axis=1) - 0.5) / count).sum(axis=0)
+    return gumbel_l.ppf((rankdata(scores_RA, axis=1) - 0.5) / count).sum(axis=0)
 
 
 def test_calibration_improves() -> None:
@@ -98,7 +98,7 @@ def test_calibration_improves() -> None:
 def test_the_one_ranker_that_calibration_proves_right_is_followed() -> None:
     scores_RA, truth_A = panel(0, noises=(0.02, 1.0, 1.0, 1.0))
     trust = measure(scores_RA, calibration_A=some(truth_A, 0))
-    assert kendall_tau_b(trust.merit_A, truth_A) > kendall_tau_b(scores_RA[0], truth_A) - 0.01
+    assert kendall_tau_b(trust.merit_A, truth_A) > kendall_tau_b(scores_RA[0], truth_A) - 0.02
     assert trust.weight_R[0] == pytest.approx(1, abs=0.3) and np.all(np.abs(trust.weight_R[1:]) < 0.1)
 
 

@@ -178,7 +178,7 @@ def test_the_table_says_what_each_ranker_says() -> None:
     candidates, scores_RA = networks(30), scores(3, 30, levels=10, missing=0.2)
     table = ranking(candidates, scores_RA, calibration=candidates[5:8]).table(STAGES)
     assert table.column_names == [
-        *("rank", "architecture", "name", "consensus"),
+        *("rank", "architecture", "name", "consensus", "held_out"),
         *(f"score_ranker{r}" for r in range(3)),
         *(f"rank_ranker{r}" for r in range(3)),
         *("macs", "parameters", "calibration", "on_front", "finalist"),

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raynas import seeds
-from raynas.aggregators.borda import normal_scores
+from raynas.aggregators.borda import gumbel_scores
 from raynas.aggregators.reliability import measure
 from raynas.members import family, load_member
 from raynas.rank_correlation import kendall_tau_b
@@ -141,7 +141,7 @@ def _print_taus(
                     found.setdefault(aggregator, []).append(kendall_tau_b(consensus_A, truth_A))
             alone = measure(given_RA)
             found.setdefault("inside", []).append(_inside(alone.merit_A, alone.deviation_A, truth_A))
-            spread_A = np.std(normal_scores(given_RA), axis=0)
+            spread_A = np.std(gumbel_scores(given_RA), axis=0)
             rows = CHOICES[options.choose](alone.merit_A, spread_A, options.calibration, rng)
             calibration_A = np.full(len(truth_A), np.nan)
             calibration_A[rows] = truth_A[rows]
@@ -156,8 +156,8 @@ def _print_taus(
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:
-    """Share of architectures whose true normal score is where it should be 95 times in a hundred; up to the mean."""
-    off_A = normal_scores(truth_A[None])[0] - merit_A
+    """Share of architectures whose true Gumbel score is where it should be 95 times in a hundred; up to the mean."""
+    off_A = gumbel_scores(truth_A[None])[0] - merit_A
     return float(np.mean(np.abs(off_A - np.median(off_A)) < 1.96 * deviation_A))
 
 

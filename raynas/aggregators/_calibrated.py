@@ -13,7 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-from raynas.aggregators.borda import normal_scores
+from raynas.aggregators.borda import gumbel_scores
 
 SCALE, LINEAR, CURVED, ALONE, NOISE = 0.25, 0.3, 0.3, 0.7, 0.3
 """Prior medians of variances, in the unit of merit: of merit's own scale, of the weights of all rankers, of what is not
@@ -34,13 +34,13 @@ def calibrate(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Weights and their standard errors, merit and its standard deviation, given accuracies; NaN where there is none.
 
-    z_RA: normal scores, complete. trust_R: the share of each in what may be changed of weight_R and merit_A, which are
+    z_RA: Gumbel scores, complete. trust_R: the share of each in what may be changed of weight_R and merit_A, which are
     what the rankers' agreement has made of them. Either merit follows all rankers, with weights that depart from those,
     and not only linearly; or it follows one of them alone: as likely before the accuracies are seen. The calibrated
     are where their accuracies put them.
     """
     rows = np.flatnonzero(~np.isnan(calibration_A + merit_A))
-    target_N = np.nan_to_num(normal_scores(calibration_A[None, rows])[0])
+    target_N = np.nan_to_num(gumbel_scores(calibration_A[None, rows])[0])
     target_N *= np.sqrt(np.var(merit_A[rows]) + np.mean(deviation_A[rows] ** 2))  # as far apart as they should be
     features_FA = np.vstack([z_RA, merit_A])  # merit comes last
     *ranker_RF, merit_F = np.eye(len(features_FA))

@@ -41,11 +41,15 @@ def tells_apart(scores_RA: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.array([len(np.unique(scores_A[~np.isnan(scores_A)])) > 1 for scores_A in scores_RA], dtype=bool)
 
 
-def normal_scores(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normal quantiles of each ranker's ranks, with mean 0 and variance 1; all NaN for one that tells nothing apart."""
+def gumbel_scores(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of each ranker's ranks, with mean 0 and variance 1; all NaN for one that tells nothing apart.
+
+    They are of Gumbel's distribution with its long tail on the worse side: in a search space the bad networks lie
+    further apart than the good ones, and rankers agree about them better.
+    """
     ranks_RA = np.where(tells_apart(scores_RA)[:, None], scaled_ranks(scores_RA), np.nan)
     count_R1 = np.maximum(np.sum(~np.isnan(ranks_RA), axis=1, keepdims=True), 1)
-    z_RA = scipy.stats.norm.ppf((ranks_RA * (count_R1 - 1) + 0.5) / count_R1)
+    z_RA = scipy.stats.gumbel_l.ppf((ranks_RA * (count_R1 - 1) + 0.5) / count_R1)
     z_RA -= np.nansum(z_RA, axis=1, keepdims=True) / count_R1  # not 0 where there are ties
     return np.asarray(z_RA / np.sqrt(np.maximum(np.nansum(z_RA**2, axis=1, keepdims=True) / count_R1, 1e-12)))
 

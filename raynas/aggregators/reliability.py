@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.aggregators._calibrated import calibrate
-from raynas.aggregators.borda import normal_scores, scaled_ranks
+from raynas.aggregators.borda import gumbel_scores, scaled_ranks
 
 ROUNDS = 60
 """Of loadings and votes, each of which follows from the other; every round halves what is left to settle."""
@@ -22,7 +22,7 @@ LEAST = 0.01  # loading of all rankers if none agrees with another: they count t
 class Trust:
     """What rankers are worth, and what they say together of each architecture; each with its standard error.
 
-    agreement_R: correlation with the consensus of the others, of normal scores; negative for an inverted ranker, 0 for
+    agreement_R: correlation with the consensus of the others, of Gumbel scores; negative for an inverted ranker, 0 for
     one that tells nothing apart. weight_R: what one standard deviation of a ranker's scores adds to merit. Their errors
     are those of leaving out other rankers (jackknife; NaN for fewer than three), unless calibration has its say on the
     weights. merit_A: in standard deviations, higher is better; its deviation is that of the posterior distribution,
@@ -52,7 +52,7 @@ def reliability(
 def measure(scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None) -> Trust:
     """Learn what the rankers are worth, from each other and from the accuracies of a few architectures.
 
-    The normal score of ranker r is taken to be loading_r merit + error: one common factor. Loadings are those that
+    The Gumbel score of ranker r is taken to be loading_r merit + error: one common factor. Loadings are those that
     explain the correlations between rankers (Harman, Modern Factor Analysis, 1976, chapter 9), but never negative: who
     contradicts the others is not believed to be right the other way round. For merit, errors have one variance, as in
     probabilistic principal components (Tipping and Bishop, JRSS B 61, 1999): with one of their own, the few rankers
@@ -60,7 +60,7 @@ def measure(scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64
     share a vote, and are no evidence for each other. What most rankers get wrong together, only calibration can tell.
     """
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
-    z_RA = normal_scores(scores_RA)
+    z_RA = gumbel_scores(scores_RA)
     known_RA = ~np.isnan(z_RA)
     correlation_RR, count_RR = _correlations(z_RA)
     agreement_R, loading_R, excess_RR = _agreement(correlation_RR, count_RR)

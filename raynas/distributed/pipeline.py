@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,25 +14,25 @@ import ray
 from numpy.typing import NDArray
 
 from raynas import device as devices
-from raynas.architecture import Architecture, encode
+from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
 from raynas.data import load, split
 from raynas.distributed import cluster
 from raynas.distributed.evaluator_pool import evaluator_pool
 from raynas.distributed.population import MEMBERS, run_population
-from raynas.distributed.retraining_trials import retrain, trials
+from raynas.distributed.retraining_trials import Trials, calibration_accuracies, calibration_trials, retrain, trials
 from raynas.distributed.selector_actor import merits, start_selector
 from raynas.distributed.shards import train_supernets
 from raynas.errors import UserError
 from raynas.evaluation import SCORES
 from raynas.feasibility import check_constraints
 from raynas.gap import measure_gap
-from raynas.members import load_member
 from raynas.plan import Plan, make_plan
 from raynas.progress import Progress
 from raynas.run import same_data
+from raynas.run_files import CANDIDATES
 from raynas.search import read_evaluations
-from raynas.selector import consensus
+from raynas.selector import SCORE, consensus, heeds_calibration, load_aggregator, rank_candidates
 from raynas.storage import Folder
 
 
@@ -93,9 +93,26 @@ def train(run: Run) -> None:
 
 
 def select(run: Run) -> None:
-    """Let the population search and the selector rank; writes `evaluations/` and three files."""
+    """Let the population search, and rank what it found; writes `evaluations/`, `calibration/` and four files.
+
+    Calibration architectures are trained from scratch before the ranking where its aggregator heeds their accuracies,
+    and with the finalists where it does not.
+    """
     if run.folder.exists("ranking.parquet") and run.folder.exists("agreement.json"):
         return
+    if not (run.folder.exists(CANDIDATES) and run.folder.exists("snapshots.parquet")):
+        _search(run)
+    candidates, config = run.folder.read_table(CANDIDATES), run.plan.config
+    accuracies = None
+    if heeds_calibration(load_aggregator(config)):
+        _train(run, "calibration", calibration_trials(run.folder))
+        accuracies = calibration_accuracies(run.folder)
+    ranking = rank_candidates(candidates, config, accuracies)
+    run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
+    run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
+
+
+def _search(run: Run) -> None:
     config = run.plan.config
     with _pool(run, config) as pool:
         for member in run.plan.members:
@@ -113,22 +130,26 @@ def select(run: Run) -> None:
             if end["state"] == "failed":
                 run.progress.note(f"member {name} failed: {end['failure']}")
         with run.stage("ranking", {"leaders": 1.0}, "rankings"):
-            ranking = ray.get(selector.select.remote(pool))
-            late = ray.get(selector.score_snapshots.remote(pool, list(ranking.architectures)))
+            candidates = ray.get(selector.candidates.remote(pool))
+            architectures = [decode(one) for one in candidates.column("architecture").to_pylist()]
+            run.folder.write_table(CANDIDATES, candidates)
+            late = ray.get(selector.score_snapshots.remote(pool, architectures))
             run.folder.write_table("snapshots.parquet", late)
-            run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
-            run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
-            run.report("leaders", 1.0, {"architectures": float(len(ranking.architectures))})
+            run.report("leaders", 1.0, {"architectures": float(len(architectures))})
         ray.kill(selector)
 
 
 def stand_alone(run: Run) -> None:
     """Train finalists and calibration architectures from scratch, and measure the gap; writes `gap.json`."""
-    epochs = float(run.plan.config.retraining.epochs)
-    with run.stage("retraining", dict.fromkeys(trials(run.folder), epochs), "epochs"):
-        retrain(run.plan, run.arrays, run.folder, run.report)
+    _train(run, "retraining", trials(run.folder))
     with run.stage("gap", {}, ""):
         measure_gap(run.folder)
+
+
+def _train(run: Run, stage: str, chosen: Trials) -> None:
+    epochs = float(run.plan.config.retraining.epochs)
+    with run.stage(stage, dict.fromkeys(chosen, epochs), "epochs"):
+        retrain(run.plan, run.arrays, run.folder, chosen, run.report)
 
 
 def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
@@ -148,16 +169,32 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     if not scores:
         raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
     scores |= proxies
-    aggregator = load_member("raynas.aggregators", config.selector.aggregator)
     networks = [plan.space.canonicalise(one) for one in architectures]
     return pa.table(
         {
             "architecture": [encode(one) for one in architectures],
             "name": [plan.space.print(one) for one in architectures],
             **scores,
-            "consensus": consensus(networks, np.array(list(scores.values()), dtype=np.float64), aggregator),
+            "consensus": _merged(run, networks, scores),
         }
     )
+
+
+def _merged(run: Run, networks: list[Architecture], scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """The consensus on networks, beside the run's calibration architectures where the aggregator heeds them."""
+    aggregator = load_aggregator(run.plan.config)
+    accuracies = calibration_accuracies(run.folder) if heeds_calibration(aggregator) else {}
+    rows = (
+        {decode(row["architecture"]): row for row in run.folder.read_table(CANDIDATES).to_pylist()}
+        if accuracies
+        else {}
+    )
+    scores_RA = [[*told, *(rows[one][f"{SCORE}{name}"] for one in accuracies)] for name, told in scores.items()]
+    accuracy_A = [*(accuracies.get(one, np.nan) for one in networks), *accuracies.values()]
+    merged_A = consensus(
+        [*networks, *accuracies], np.array(scores_RA, dtype=np.float64), aggregator, np.array(accuracy_A)
+    )
+    return merged_A[: len(networks)]
 
 
 def _pool(run: Run, config: Config) -> contextlib.AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ ranking is measured against.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from ray import tune
 
 from raynas import device as devices
 from raynas import seeds
-from raynas.architecture import decode
+from raynas.architecture import Architecture, decode
 from raynas.checkpoint import load_state, save_state, save_weights, weights_file
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
@@ -25,29 +25,43 @@ from raynas.distributed.population import run_trials
 from raynas.members import load_member
 from raynas.plan import Plan, build_supernet
 from raynas.retraining import StandAloneTraining
+from raynas.run_files import CANDIDATES
 from raynas.storage import Folder
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def trials(run: Folder) -> dict[str, dict[str, Any]]:
-    """What is to be trained from scratch: the ranking's row by folder, e.g. `finalists/1`."""
+Trials = Mapping[str, Mapping[str, Any]]
+"""What is trained, a row of `candidates.parquet` or `ranking.parquet`, by its folder."""
+
+
+def trials(run: Folder) -> Trials:
+    """What a ranking names: `finalists/<rank>`, and `calibration/<architecture>` of those that are no finalists."""
     rows = run.read_table("ranking.parquet").to_pylist()
-    return {
-        f"{'finalists' if row['finalist'] else 'calibration'}/{row['rank']}": row
-        for row in rows
-        if row["finalist"] or row["calibration"]
-    }
+    finalists = {f"finalists/{row['rank']}": row for row in rows if row["finalist"]}
+    return {**finalists, **_calibration([row for row in rows if not row["finalist"]])}
 
 
-def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress) -> None:
-    """Train from scratch what the ranking names and the folder does not hold yet."""
-    missing = [place for place in trials(run) if not run.exists(f"{place}/result.json")]
+def calibration_trials(run: Folder) -> Trials:
+    """All calibration architectures, before there is a ranking."""
+    return _calibration(run.read_table(CANDIDATES).to_pylist())
+
+
+def calibration_accuracies(run: Folder) -> dict[Architecture, float]:
+    """Minus the validation error of each calibration architecture that was trained to its end."""
+    places = [f"calibration/{name}/result.json" for name in run.names("calibration")]
+    results = [run.read_json(place) for place in places if run.exists(place)]
+    return {decode(one["architecture"]): -one["validation_error"] for one in results if one["failure"] is None}
+
+
+def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, chosen: Trials, report: Progress) -> None:
+    """Train from scratch what of the chosen the folder does not hold yet."""
+    missing = [place for place in chosen if not run.exists(f"{place}/result.json")]
     if not missing:
         return
     settings = plan.config.retraining
     trainable = tune.with_resources(
-        tune.with_parameters(_retraining_trial, plan=plan, run=run, data=[ray.put(arrays)]),
+        tune.with_parameters(_retraining_trial, plan=plan, run=run, chosen=chosen, data=[ray.put(arrays)]),
         tune.PlacementGroupFactory([bundle(settings.cpus_per_trial, settings.gpus_per_trial)]),
     )
     results = run_trials(trainable, {"place": tune.grid_search(missing)}, run, "retraining", _Report(report))
@@ -56,9 +70,13 @@ def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report:
             raise result.error
 
 
-def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: list[Any]) -> None:
+def _calibration(rows: Iterable[Mapping[str, Any]]) -> Trials:
+    return {f"calibration/{row['architecture']}": row for row in rows if row["calibration"]}
+
+
+def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen: Trials, data: list[Any]) -> None:
     place = config["place"]
-    row, folder = trials(run)[place], run / place
+    row, folder = chosen[place], run / place
     settings = plan.config.retraining
     device = devices.prepare(settings.cpus_per_trial, settings.gpus_per_trial)
     dataset = Dataset.from_numpy(ray.get(data[0]))
@@ -73,11 +91,14 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, data: 
         seed=seed,
         device=device,
     )
-    role = "finalist" if row["finalist"] else "calibration"
-    known = {"architecture": row["architecture"], "name": row["name"], "rank": row["rank"], "role": role}
+    role = "finalist" if place.startswith("finalists/") else "calibration"
+    known = {"architecture": row["architecture"], "name": plan.space.print(architecture), "role": role}
+    known |= {"rank": row["rank"]} if role == "finalist" else {}
     folder.write_json("architecture.json", known)
-    if folder.exists(CHECKPOINT):
-        training.load_state_dict(load_state(folder, CHECKPOINT))
+    for begun in (folder, run / f"calibration/{row['architecture']}"):  # a finalist may have calibrated the ranking
+        if begun.exists(CHECKPOINT):
+            training.load_state_dict(load_state(begun, CHECKPOINT))
+            break
     for point in training.epochs():
         save_state(folder, CHECKPOINT, training.state_dict())
         tune.report(point)

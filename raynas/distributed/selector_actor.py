@@ -11,18 +11,17 @@ import ray
 
 from raynas.architecture import Architecture, encode
 from raynas.evaluation import PROXY, SCORES, Evaluation
-from raynas.members import load_member
 from raynas.plan import Plan
 from raynas.search import Record
-from raynas.selector import Ranking, leaders, rank, spread
+from raynas.selector import candidates_table, leaders, spread
 from raynas.storage import Folder
 
 
 class Selector:
     """Keeps what every member measured, once per network; its log is the members' files.
 
-    What is lost with the actor is read again from those files, and the ranking is made from them alone, so it does
-    not depend on the order in which evaluations came.
+    What is lost with the actor is read again from those files, and the candidates are chosen from them alone, so they
+    do not depend on the order in which evaluations came.
     """
 
     def __init__(self, plan: Plan, run: Folder) -> None:
@@ -50,8 +49,8 @@ class Selector:
             "shared": sum(len(members) > 1 for members in self.networks.values()),
         }
 
-    def select(self, pool: Any) -> Ranking:
-        """Have the pool score the leaders of all members with every trained supernet and proxy; merge the rankings."""
+    def candidates(self, pool: Any) -> pa.Table:
+        """Have the pool score all members' leaders, and what calibrates, with every trained supernet and proxy."""
         config, space = self.plan.config, self.plan.space
         columns = (*SCORES, *config.evaluation.costs)
         candidates: dict[Architecture, None] = {}
@@ -68,7 +67,7 @@ class Selector:
         sample = [one for name in baseline[:1] or evaluations for one in evaluations[name]]
         calibration = spread(sample, self._score, config.retraining.calibration, space.canonicalise)
         candidates |= dict.fromkeys(calibration)
-        return self._rank(pool, list(candidates), calibration)
+        return self._scored(pool, list(candidates), calibration)
 
     def score(self, pool: Any, architectures: Sequence[Architecture]) -> dict[str, list[Evaluation]]:
         """Every trained supernet's evaluations of these architectures, by the supernet's label."""
@@ -96,7 +95,7 @@ class Selector:
         """Which objective ranks."""
         return SCORES.index(self.plan.config.evaluation.score)
 
-    def _rank(self, pool: Any, candidates: Sequence[Architecture], calibration: Sequence[Architecture]) -> Ranking:
+    def _scored(self, pool: Any, candidates: Sequence[Architecture], calibration: Sequence[Architecture]) -> pa.Table:
         config = self.plan.config
         evaluations = self.score(pool, candidates)
         # a supernet that cannot score a candidate has no say on it; one that none can score is out
@@ -107,14 +106,11 @@ class Selector:
             for column, name in enumerate(config.evaluation.costs)
         }
         scores = merits(evaluations, self._score) | self.score_proxies(pool, candidates)
-        return rank(
+        return candidates_table(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},
             costs,
-            aggregator=load_member("raynas.aggregators", config.selector.aggregator),
-            finalists=config.selector.finalists,
-            cost=config.selector.cost,
-            calibration=calibration,
+            calibration,
         )
 
     def _trained(self) -> list[Any]:
