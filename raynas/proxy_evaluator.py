@@ -28,7 +28,7 @@ class Proxy(Protocol):
 
 
 class ProxyEvaluator:
-    """Evaluates architectures by one proxy, each as a network of its own with the supernet's initial weights.
+    """Evaluates architectures by one proxy, each as a network of its own with the initial weights of `supernet`.
 
     A score is a pure function of (weights, canonical architecture, images, seed): all architectures see the same
     images, and the same draws where the proxy draws.

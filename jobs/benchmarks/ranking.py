@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from raynas.architecture import Architecture
 from raynas.config import Config, SpaceSettings, load
 from raynas.distributed import pipeline
 from raynas.plan import load_space, make_plan
@@ -44,6 +44,7 @@ from raynas.storage import Folder
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 RECORDS = Path(__file__).parent / "records/ranking.md"
+HEADER = f"{'':<28}{'tau-b':>8}{'rho':>8}{'P@5 %':>8}{'best of 100':>13}{'regret':>8}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Truth:
     file: str
     key: str
     truth: str
+    short: str
+    """Accuracies of less training: what a calibration architecture would be known by."""
     runs: tuple[str, ...]
     baselines: tuple[str, ...]
     path_s: float
@@ -66,6 +69,7 @@ TRUTHS = {
         "nb201_cifar10.parquet",
         "arch_str",
         "c10_test_200",
+        "c10_valid_12",
         ("c10_test_200_s1", "c10_test_200_s2", "c10_test_200_s3"),
         ("c10_params", "c10_flops"),
         0.048,
@@ -75,37 +79,42 @@ TRUTHS = {
         "nas_bench_macro_1640.parquet",
         "arch",
         "mean_acc",
+        "acc_s1",
         ("acc_s1", "acc_s2", "acc_s3"),
         ("params", "flops"),
         0.105,
         {"channels": 16, "head_channels": 320},
     ),
-    "nats_size": Truth("nats_size_cifar10.parquet", "arch", "c10_test_90", (), ("params", "flops"), 0.18, {}),
+    "nats_size": Truth(
+        "nats_size_cifar10.parquet", "arch", "c10_test_90", "c10_test_90", (), ("params", "flops"), 0.18, {}
+    ),
 }
 
 
 def main() -> None:
     """Train, score, compare, and print one line per seed and one for the spread."""
-    options = _options()
+    options = checked(options_of(__doc__, RECORDS))
     truth = TRUTHS[options.space]
-    config = _config(options, truth)
-    space = load_space(config.space)
-    names, truth_A, columns = _table(SHARED / truth.file, truth, options.architectures)
-    scores = _scores(config, options.storage, [space.parse(name) for name in names])
+    config = configure(options, truth)
+    names, truth_A, columns = read_table(truth, options.architectures)
+    table = score_all(config, options.storage, names)
+    plan = make_plan(config)
+    labels = {member.name: plan.supernet(member.supernet).label for member in plan.members}
+    scores = {name: table[label].to_numpy() for name, label in labels.items()}
     rows = {name: measures(score_A, truth_A) for name, score_A in scores.items()}
     anchors = {name: measures(columns[name], truth_A) for name in truth.baselines}
     runs = [columns[name] for name in truth.runs]
     ceiling = [kendall_tau_b(one, other) for one, other in combinations(runs, 2)]
-    minutes = dict(zip(rows, _each(options.minutes, options.seeds), strict=True))
+    minutes = dict(zip(rows, each(options.minutes, options.seeds), strict=True))
     print(f"{options.space}, {len(names)} architectures; budget in minutes of two idle cores")
-    print(f"{'':<28}{'tau-b':>8}{'rho':>8}{'P@5 %':>8}{'best of 100':>13}{'regret':>8}")
+    print(HEADER)
     for name, row in {**anchors, **{f"{name} ({minutes[name]:g} min)": row for name, row in rows.items()}}.items():
-        print(f"{name:<28}" + _figures(row))
+        print(f"{name:<28}" + figures(row))
     if len(rows) > 1:
         values = np.array([list(row.values()) for row in rows.values()])
         mean, spread = values.mean(0), values.std(0, ddof=1)
         for label, part in (("mean over seeds", mean), ("standard deviation", spread)):
-            print(f"{label:<28}" + _figures(dict(zip(next(iter(rows.values())), part, strict=True))))
+            print(f"{label:<28}" + figures(dict(zip(next(iter(rows.values())), part, strict=True))))
         print(f"S-tau between seeds {s_tau(np.array(list(scores.values()))):.3f}")
     if ceiling:
         print(f"noise ceiling: tau {np.mean(ceiling):.3f} between two single runs of the truth")
@@ -138,7 +147,8 @@ def paths_per_step(rule: str, settings: Mapping[str, Any], space: SearchSpace) -
     return settings.get("paths", 1)  # type: ignore[no-any-return]
 
 
-def _config(options: argparse.Namespace, truth: Truth) -> Config:
+def configure(options: argparse.Namespace, truth: Truth) -> Config:
+    """A run whose members' supernets are trained for so many minutes, a member for each seed."""
     place = {"name": f"search_spaces.{options.space}", "settings": dict(truth.settings)}
     space = load_space(SpaceSettings.model_validate(place))
     rule_settings = dict(_pair(text) for text in options.rule_set)
@@ -152,7 +162,7 @@ def _config(options: argparse.Namespace, truth: Truth) -> Config:
             "supernet_seed": seed,
             "training": {"steps": math.ceil(60 * minutes / step_s)},
         }
-        for seed, minutes in zip(options.seeds, _each(options.minutes, options.seeds), strict=True)
+        for seed, minutes in zip(options.seeds, each(options.minutes, options.seeds), strict=True)
     ]
     changes = {
         "space": place,
@@ -173,8 +183,8 @@ def _config(options: argparse.Namespace, truth: Truth) -> Config:
     return load(None, options.set, changes)
 
 
-def _scores(config: Config, storage: str, architectures: Sequence[Architecture]) -> dict[str, NDArray[np.float64]]:
-    """What each member's supernet says of the architectures: member -> (A,), higher is better."""
+def score_all(config: Config, storage: str, names: Sequence[str]) -> pa.Table:
+    """Train what is not trained, and have every ranker score all; the columns are those of `raynas rank`'s file."""
     folder = open_run(config, storage, None)
     plan = make_plan(config)
     for supernet in plan.supernets:
@@ -183,10 +193,9 @@ def _scores(config: Config, storage: str, architectures: Sequence[Architecture])
         run = pipeline.start(config, folder, None, progress)
         begin_run(folder, config, run.fingerprint)
         pipeline.train(run)
-        table = pipeline.score(run, architectures)
+        table = pipeline.score(run, [plan.space.parse(name) for name in names])
     folder.write_table("ranked.parquet", table)
-    labels = {member.name: plan.supernet(member.supernet).label for member in plan.members}
-    return {name: table[label].to_numpy() for name, label in labels.items()}
+    return table
 
 
 def _reuse(storage: Folder, run: Folder, supernet: str) -> None:
@@ -201,17 +210,18 @@ def _reuse(storage: Folder, run: Folder, supernet: str) -> None:
             return
 
 
-def _table(
-    file: Path, truth: Truth, most: int | None
-) -> tuple[list[str], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    table = pq.read_table(file)
+def read_table(truth: Truth, most: int | None) -> tuple[list[str], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """The architectures of a table, their accuracies, and its other columns; `most` of them, drawn at random."""
+    table = pq.read_table(SHARED / truth.file)
     if most is not None and most < table.num_rows:
         table = table.take(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:most]))
-    columns = {name: table[name].to_numpy().astype(np.float64) for name in (truth.truth, *truth.runs, *truth.baselines)}
+    kept = (truth.truth, truth.short, *truth.runs, *truth.baselines)
+    columns = {name: table[name].to_numpy().astype(np.float64) for name in kept}
     return table[truth.key].to_pylist(), columns[truth.truth], columns
 
 
-def _figures(row: Mapping[str, float]) -> str:
+def figures(row: Mapping[str, float]) -> str:
+    """A row of `measures`, under HEADER."""
     return f"{row['tau']:>8.3f}{row['rho']:>8.3f}{100 * row['top']:>8.1f}{row['best']:>13.2f}{row['regret']:>8.2f}"
 
 
@@ -224,7 +234,7 @@ def _record(
     date = datetime.datetime.now(tz=datetime.UTC).date()
     with RECORDS.open("a", encoding="utf-8") as records:
         for name, row in rows.items():
-            figures = " | ".join(
+            told = " | ".join(
                 [
                     f"{row['tau']:.3f}",
                     f"{row['rho']:.3f}",
@@ -234,12 +244,13 @@ def _record(
                 ]
             )
             records.write(
-                f"| {options.record} | {options.space} | {name} | {minutes[name]:g} | {count} | {figures} | {date} | "
+                f"| {options.record} | {options.space} | {name} | {minutes[name]:g} | {count} | {told} | {date} | "
                 f"{machine}, {versions} | `{command}` |\n"
             )
 
 
-def _each(minutes: Sequence[float], seeds: Sequence[int]) -> list[float]:
+def each(minutes: Sequence[float], seeds: Sequence[int]) -> list[float]:
+    """The minutes of each seed."""
     return list(minutes) * len(seeds) if len(minutes) == 1 else list(minutes)
 
 
@@ -248,8 +259,9 @@ def _pair(text: str) -> tuple[str, Any]:
     return key, tomllib.loads(text)[key]
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(description: str | None, records: Path) -> argparse.ArgumentParser:
+    """The options of a benchmark that trains supernets on a space of TRUTHS."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=sorted(TRUTHS), default="nas_bench_201")
     parser.add_argument("--rule", default="fair")
     parser.add_argument("--rule-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the rule")
@@ -258,7 +270,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of raynas search")
     parser.add_argument("--architectures", type=int, help="score so many, drawn at random; left out: all of the table")
     parser.add_argument("--storage", default="runs/ranking")
-    parser.add_argument("--record", metavar="NAME", help="add a row of this name to records/ranking.md")
+    parser.add_argument("--record", metavar="NAME", help=f"add rows of this name to records/{records.name}")
+    return parser
+
+
+def checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the command line says; a mistake ends the program."""
     options = parser.parse_args()
     if len(options.minutes) not in (1, len(options.seeds)):
         parser.error("--minutes takes one number, or one for each of the --seeds")

@@ -91,7 +91,8 @@ class EvaluatorWorker:
         config, settings = self.config, self.config.evaluation
         device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
         dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
-        supernet = build_supernet(config, dataset, seed=config.seed)
+        proxy = ranker.startswith(PROXY)
+        supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=proxy)
         common: dict[str, Any] = {
             "supernet": supernet,
             "canonicalise": load_space(config.space).canonicalise,
@@ -100,7 +101,7 @@ class EvaluatorWorker:
             "seed": config.seed,
             "device": device,
         }
-        if ranker.startswith(PROXY):
+        if proxy:
             return ProxyEvaluator(proxy=ranker.removeprefix(PROXY), images=config.selector.proxy_images, **common)
         # copied: the arrays are the object store's own memory
         supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})

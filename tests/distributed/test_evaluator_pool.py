@@ -34,7 +34,7 @@ FIRST, SECOND = "supernet-one", "supernet-two"
 ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
 ASKED = [*RandomSearch(SPACE, seed=0).ask(2 * CHUNK), *ISOMORPHIC]
 DISTINCT = len({SPACE.canonicalise(one) for one in ASKED})
-PLAIN = small_config()
+PLAIN = small_config(retraining={"space_settings": {"cells_per_stage": 2}})
 SLOW = small_config(evaluation={"costs": ("macs", "tests.distributed.slow_cost")})
 CHOOSY = small_config(evaluation={"costs": ("macs", "tests.distributed.fatal_cost")}, constraints={"macs": 60_000})
 
@@ -84,7 +84,7 @@ def by_naswot(digits: Dataset) -> list[float]:
     """The scores of ASKED, in this process."""
     evaluator = ProxyEvaluator(
         proxy="naswot",
-        supernet=build_supernet(PLAIN, digits, seed=PLAIN.seed),
+        supernet=build_supernet(PLAIN, digits, seed=PLAIN.seed, stand_alone=True),
         canonicalise=SPACE.canonicalise,
         split=split(digits, PLAIN.data.validation_fraction, PLAIN.seed),
         data=PLAIN.data,
@@ -129,7 +129,7 @@ class TestTwoWorkers:
         assert [one.objectives[0] for one in expected] != [one.objectives[0] for one in ask(pool, FIRST, ASKED)]
         assert [one.objectives[2:] for one in expected] == [one.objectives[2:] for one in ask(pool, FIRST, ASKED)]
 
-    def test_a_proxy_is_a_ranker_that_needs_no_supernet(self, pool: Any, digits: Dataset) -> None:
+    def test_a_proxy_ranks_networks_as_they_are_trained_from_scratch_and_needs_no_supernet(self, pool: Any, digits: Dataset) -> None:
         expected = [Evaluation(one, (-score,)) for one, score in zip(ASKED, by_naswot(digits), strict=True)]
         known = ray.get(pool.counts.remote())["known"]
         assert ask(pool, "proxy_naswot", ASKED) == ask(pool, "proxy_naswot", ASKED) == expected
