@@ -25,8 +25,9 @@ from raynas.training_rules.parsec import (
     effective_sample_size,
     importance_weights,
 )
+from raynas.training_rules.uniform import Uniform, favoured
 from search_spaces.mobilenet_chain import SMALL as CHAIN
-from search_spaces.nas_bench_201 import SPACE
+from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, SPACE
 from tests.helpers import make_trainer, small_config
 
 RULES = list(family("raynas.training_rules"))
@@ -160,6 +161,22 @@ def test_uniform_draws_every_choice_about_equally_often() -> None:
     drawn = np.array([space.sample(seeds.generator(0, "paths", step)) for step in range(3000)])
     for block in range(6):
         assert np.bincount(drawn[:, block]) == pytest.approx(600, abs=5 * np.sqrt(600 * 0.8))
+
+
+def test_choices_with_weights_are_favoured_over_those_without() -> None:
+    trainer = make_trainer("uniform")
+    for p in favoured(trainer.supernet, SPACE, 3.0):  # none, skip, two convolutions, pooling
+        assert p == pytest.approx(np.array([1, 1, 3, 3, 1]) / 9)
+    favouring = make_trainer("uniform", favour=1e9)
+    for _ in range(3):
+        (path,) = _paths_of_next_step(favouring)
+        favouring.train_step()
+        assert set(path) <= {CONV_1X1, CONV_3X3}
+
+
+def test_distinct_networks_cannot_be_favoured() -> None:
+    with pytest.raises(ValueError, match="leave out either"):
+        Uniform(SPACE, seed=0, sampling="distinct", favour=2.0)
 
 
 # Importance sampling of paths

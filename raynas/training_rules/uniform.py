@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raynas.path_sampling import Paths, PathSampling, Sampling
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 from raynas.training_rule import Batch, FixedRule, Loss, StepResult
+from raynas.training_rules._distribution import draw
 
 
 class Uniform(FixedRule):
@@ -22,15 +24,24 @@ class Uniform(FixedRule):
 
     paths: so many independent ones on the same batch, whose gradients are summed as `fair` sums those of its set.
     sampling: from all keys, or from distinct networks; see raynas/path_sampling.py.
+    favour: how many times as often a choice with weights of its own is drawn as one without. In a short training the
+        paths of many weights are those that learn too little, and so are ranked too low; ours, unlike Jeon et al., CVPR
+        2025 (arXiv:2503.10740), who let the learning rate of simple paths fall sooner.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int, paths: int = 1, sampling: Sampling = "keys") -> None:
+    def __init__(
+        self, space: SearchSpace, *, seed: int, paths: int = 1, sampling: Sampling = "keys", favour: float = 1.0
+    ) -> None:
         super().__init__(space)
-        if paths < 1:
-            raise ValueError(f"expected paths >= 1, but got {paths=}; raise it")
+        if paths < 1 or favour <= 0:
+            raise ValueError(f"expected paths >= 1 and favour > 0, but got {paths=} and {favour=}; raise them")
+        if sampling == "distinct" and favour != 1:
+            raise ValueError(f'sampling = "distinct" draws all networks alike, but got {favour=}; leave out either')
         del seed  # the trainer hands each step its generator; nothing else is drawn
-        self.sampling = PathSampling(space, single_paths, sampling)
+        self.sampling = PathSampling(space, single_paths if favour == 1 else self._favoured, sampling)
         self.paths = paths
+        self.favour = favour
+        self.shares: list[NDArray[np.float64]] | None = None
 
     def step(
         self,
@@ -44,6 +55,8 @@ class Uniform(FixedRule):
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the gradient of each path on the training batch."""
+        if self.favour != 1 and self.shares is None:
+            self.shares = favoured(supernet, self.space, self.favour)
         paths = tuple(path for _ in range(self.paths) for path in self.sampling.draw(rng))
         total = torch.zeros((), device=train.labels_N.device)
         for path in paths:
@@ -52,8 +65,24 @@ class Uniform(FixedRule):
             total += value.detach()
         return StepResult(paths, total / len(paths))
 
+    def _favoured(self, space: SearchSpace, rng: np.random.Generator) -> Iterator[Paths]:
+        del space
+        assert self.shares is not None
+        while True:
+            yield (draw(self.shares, rng),)
+
 
 def single_paths(space: SearchSpace, rng: np.random.Generator) -> Iterator[Paths]:
     """Keys, drawn uniformly, one at a time without end."""
     while True:
         yield (space.sample(rng),)
+
+
+def favoured(supernet: Supernet, space: SearchSpace, favour: float) -> list[NDArray[np.float64]]:
+    """For each block the probabilities of its choices, those with weights of their own being favoured."""
+    owned = {place for _, places in supernet.owners() for place in places}
+    found = []
+    for b, block in enumerate(space.blocks):
+        shares = np.array([favour if (b, choice) in owned else 1.0 for choice in range(len(block.choices))])
+        found.append(shares / shares.sum())
+    return found

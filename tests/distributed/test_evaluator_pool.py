@@ -129,7 +129,9 @@ class TestTwoWorkers:
         assert [one.objectives[0] for one in expected] != [one.objectives[0] for one in ask(pool, FIRST, ASKED)]
         assert [one.objectives[2:] for one in expected] == [one.objectives[2:] for one in ask(pool, FIRST, ASKED)]
 
-    def test_a_proxy_ranks_networks_as_they_are_trained_from_scratch_and_needs_no_supernet(self, pool: Any, digits: Dataset) -> None:
+    def test_a_proxy_ranks_networks_as_they_are_trained_from_scratch_and_needs_no_supernet(
+        self, pool: Any, digits: Dataset
+    ) -> None:
         expected = [Evaluation(one, (-score,)) for one, score in zip(ASKED, by_naswot(digits), strict=True)]
         known = ray.get(pool.counts.remote())["known"]
         assert ask(pool, "proxy_naswot", ASKED) == ask(pool, "proxy_naswot", ASKED) == expected
