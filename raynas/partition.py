@@ -76,6 +76,7 @@ class Partition:
             from_string=space.from_string and partial(_from_string, self, space),
             drawing=space.drawing and partial(_drawing, self, space),
             derive=None,  # an edge that is to be left out may have no `none` in the partition
+            cells=None,  # between two choices there may be others, which the partition has not
         )
 
 

@@ -28,6 +28,19 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a network of one width: its channels, its layers, and how many channels its skip links carry in all.
+
+    pixels: of its maps, as a share of the first cell's.
+    """
+
+    width: float
+    layers: float
+    links: float
+    pixels: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSpace:
     """The set of architectures; its size is the product of the blocks' numbers of choices.
 
@@ -37,6 +50,8 @@ class SearchSpace:
     drawing: the arrows of an architecture's picture (None: a chain of its choices).
     derive: the architecture that weights of all choices, shape (choices,) for each block, are discretised to (None: the
         heaviest choice of each block that is not `none`).
+    cells: the cells of an architecture, from input to output, and of choices in between, such as 0.5 (None: the space
+        has none); what grows along the choices grows along them too.
     """
 
     name: str
@@ -46,6 +61,7 @@ class SearchSpace:
     from_string: Callable[[str], Architecture] | None = None
     drawing: Callable[[Architecture], tuple[Connection, ...]] | None = None
     derive: Callable[[Sequence[NDArray[np.float64]]], Architecture] | None = None
+    cells: Callable[[Sequence[float]], tuple[Cell, ...]] | None = None
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ import math
 import pickle
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from raynas.evaluation import Evaluation
 from raynas.fitted_head import features
 from raynas.proxy_evaluator import Proxy
 from raynas.seeds import generator
-from raynas.space import ChoiceBlock, SearchSpace
+from raynas.space import Cell, ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
 from raynas.supernet import Choice, Choices, PathModule, Subnet, Supernet, seeded, touched
 
@@ -372,9 +372,21 @@ def _parities(architecture: Architecture) -> Architecture:
     return (*architecture[:2], min(architecture[2], 1))
 
 
-STAGES = SearchSpace("stages", tuple(ChoiceBlock(f"layer{b}", ("skip", "a", "b")) for b in range(6)), canonical=_stages)
-FOUR = SearchSpace("four", tuple(ChoiceBlock(f"{n}", ("x", "y", "z")[:n]) for n in (2, 1, 3)), canonical=_parities)
-ONE = SearchSpace("one", (ChoiceBlock("only", ("x",)),))
+def _cells(choices: Sequence[float]) -> tuple[Cell, ...]:
+    """A cell of one layer for each block, the wider the later its choice."""
+    return tuple(Cell(width=1 + choice, layers=1, links=0, pixels=1) for choice in choices)
+
+
+STAGES = SearchSpace(
+    "stages",
+    tuple(ChoiceBlock(f"layer{b}", ("skip", "a", "b")) for b in range(6)),
+    canonical=_stages,
+    cells=_cells,
+)
+FOUR = SearchSpace(
+    "four", tuple(ChoiceBlock(f"{n}", ("x", "y", "z")[:n]) for n in (2, 1, 3)), canonical=_parities, cells=_cells
+)
+ONE = SearchSpace("one", (ChoiceBlock("only", ("x",)),), cells=_cells)
 
 
 def check_same_seed_asks_the_same(build: BuildStrategy) -> None:

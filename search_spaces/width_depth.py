@@ -2,20 +2,22 @@
 
 Li et al., "FLASH: Fast Neural Architecture Search with Hardware Optimization", ACM TECS 2021 (arXiv:2108.00568). A
 cell is a chain of layers of one width; its skip links lead past layers, and are concatenated (DenseNet) or added
-(ResNet, MobileNetV2). `cells` says what its NN-Degree is computed from. The paper's grids are not in the sources we
-reached: ours are four cells, eight widths of a quarter to twice the cell's base width, one to eight layers, and up to
-seven links into a layer, 6.9e10 keys (the paper speaks of more than 63e9 configurations). Its links are drawn at
-random; ours come from the nearest earlier layers, so that they have weights to share.
+(ResNet, MobileNetV2). The space's `cells` say what NN-Degree is computed from. The paper's grids are not in the
+sources we reached: ours are four cells, eight widths of a quarter to twice the cell's base width, one to eight layers,
+and up to seven links into a layer, 6.9e10 keys (the paper speaks of more than 63e9 configurations). Its links are drawn
+at random; ours come from the nearest earlier layers, so that they have weights to share.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,7 +33,7 @@ from raynas.elastic import (
     or_skipped,
     scaled,
 )
-from raynas.space import ChoiceBlock, SearchSpace
+from raynas.space import Cell, ChoiceBlock, SearchSpace
 from raynas.supernet import Choices, Supernet
 
 Variant: TypeAlias = Literal["dense", "residual", "mobile"]
@@ -45,15 +47,6 @@ EXPANSION = 6
 """Of the inverted residuals, MobileNetV2's own."""
 
 SMALL: dict[str, Any] = {"channels": 4}
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A cell as NN-Degree sees it: its channels, its layers, and how many channels its skip links carry in all."""
-
-    width: int
-    layers: int
-    links: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,17 @@ class Grid:
         """
         return layer if self.variant == "dense" else layer + 1
 
-    def cells(self, architecture: Architecture) -> tuple[Cell, ...]:
-        """Width, layers and skip links of each cell that the architecture has."""
+    def cells(self, choices: Sequence[float]) -> tuple[Cell, ...]:
+        """The cells that an architecture has; between two choices, what lies between."""
         found = []
-        for cell in range(self.count(architecture)):
-            width = self.width(cell).size(architecture)
-            layers = self.depths[architecture[self.block(cell) + 1]]
-            links = self.links[architecture[self.block(cell) + 2]]
-            found.append(Cell(width, layers, width * sum(min(links, self.reach(layer)) for layer in range(layers))))
+        for cell in range(self.counts[round(choices[0])] if self.first else self.counts[0]):
+            at = choices[self.block(cell) : self.block(cell) + 3]
+            ranges = (self.width(cell).sizes, self.depths, self.links)
+            width, layers, links = (
+                float(np.interp(place, range(len(values)), values)) for values, place in zip(ranges, at, strict=True)
+            )
+            into = (min(links, self.reach(layer)) * min(1, layers - layer) for layer in range(math.ceil(layers)))
+            found.append(Cell(width, layers, width * sum(into), 1 / 4**cell))
         return tuple(found)
 
     def canonical(self, architecture: Architecture) -> Architecture:
@@ -160,12 +156,14 @@ def space(
     multiples: Sequence[float] = MULTIPLES,
     depths: Sequence[int] = DEPTHS,
     links: Sequence[int] = LINKS,
+    channels: int = 16,
 ) -> SearchSpace:
     """Networks of a number of cells of `counts`, each of these widths, layers and links into a layer.
 
-    Raises ValueError for a range that is empty, out of order, or holds what is not positive.
+    channels: as in `supernet`; the cells' widths are multiples of it. Raises ValueError for a range that is empty, out
+    of order, or holds what is not positive.
     """
-    grid = Grid(variant, tuple(counts), tuple(multiples), tuple(depths), tuple(links))
+    grid = Grid(variant, tuple(counts), tuple(multiples), tuple(depths), tuple(links), channels)
     number = (ChoiceBlock("cells", tuple(f"{count} cells" for count in counts)),) * grid.first
     return SearchSpace(
         name="width_depth",
@@ -184,15 +182,11 @@ def space(
         canonical=grid.canonical,
         to_string=grid.to_string,
         from_string=grid.from_string,
+        cells=grid.cells,
     )
 
 
 SPACE = space()
-
-
-def cells(architecture: Architecture, grid: Grid = Grid()) -> tuple[Cell, ...]:
-    """Width, layers and skip links of an architecture's cells: all that NN-Degree hangs on."""
-    return grid.cells(architecture)
 
 
 def supernet(

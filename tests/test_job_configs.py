@@ -15,7 +15,7 @@ from raynas.plan import make_plan
 from raynas.storage import Folder
 
 CONFIGS = Path(__file__).parents[1] / "jobs" / "configs"
-ELSEWHERE = {"pnas": "cells that grow", "netadapt": "elastic layers"}
+ELSEWHERE = {"pnas": "cells that grow", "netadapt": "elastic layers", "flash": "cells of a width, layers and links"}
 """Methods for spaces of another kind, by what they need."""
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.toml"))
 

@@ -35,6 +35,13 @@ LEARNING = {
 }
 """Rules that learn a distribution, quickly."""
 
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "scarlet": {"name": "mobilenet_chain", "settings": CHAIN},
+    "pnas": {"name": "pnas_cell", "settings": {**GROWING, "blocks": 2}},
+    "flash": {"name": "width_depth", "settings": {"channels": 4, "counts": [2], "depths": [1, 2], "links": [0, 1]}},
+}
+"""Spaces for methods that need another."""
+
 
 def uniform(space: SearchSpace) -> list[torch.Tensor]:
     return [torch.from_numpy(p).requires_grad_() for p in space.uniform_probabilities()]
@@ -115,11 +122,8 @@ def test_a_negative_penalty_is_refused() -> None:
 
 @pytest.mark.parametrize("method", members("raynas.methods"))
 def test_no_methods_best_breaks_a_limit_that_about_half_of_the_networks_break(method: str) -> None:
-    needs = load_method(method)
-    spaces = {"stabiliser": ("mobilenet_chain", CHAIN), "growing": ("pnas_cell", {**GROWING, "blocks": 2})}
-    name, settings = next((spaces[one] for one in needs.space_settings), ("nas_bench_201", SMALL["space"]["settings"]))
-    space = {"name": name, "settings": settings}
-    space = {**space, "settings": {**space["settings"], **needs.space_settings}}
+    space = {**SMALL["space"], **ELSEWHERE.get(method, {})}
+    space["settings"] = {**space["settings"], **load_method(method).space_settings}
     base = small_config(space=space, members=[{"method": method}])
     dataset = load("digits")
     supernet = build_supernet(base, dataset, seed=0)

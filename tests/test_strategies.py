@@ -7,7 +7,7 @@ import pytest
 from raynas.members import family, load_member
 from raynas.testing import STRATEGY_CHECKS
 
-SETTINGS = {"optuna_gp": {"startup": 200}, "progressive": {"beam": 100}}
+SETTINGS = {"optuna_gp": {"startup": 200}, "progressive": {"beam": 100}, "shgo": {"startup": 200}}
 """What keeps strategies from fitting their models often."""
 
 

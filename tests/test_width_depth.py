@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from raynas.errors import UserError
+from raynas.space import Cell
 from raynas.supernet import seeded
 from raynas.testing import (
     check_blocks_are_those_of_the_supernet,
@@ -16,7 +17,7 @@ from raynas.testing import (
     check_one_hot_weights_are_the_path,
     check_subnet_is_its_path,
 )
-from search_spaces.width_depth import SPACE, Cell, Grid, Variant, cells, space, supernet
+from search_spaces.width_depth import SPACE, Grid, Variant, space, supernet
 
 FEW: dict[str, Any] = {"counts": (1, 2), "multiples": (0.5, 1.0), "depths": (1, 3), "links": (0, 1, 2)}
 VARIANTS = get_args(Variant)
@@ -43,10 +44,17 @@ def test_the_space_has_more_than_63e9_keys() -> None:
 
 def test_cells_say_width_layers_and_links() -> None:
     grid = Grid("dense", channels=8, **FEW)
-    assert cells((1, 0, 1, 2, 1, 0, 2), grid) == (Cell(4, 3, 4 * (0 + 1 + 2)), Cell(16, 1, 0))
-    assert cells((0, 0, 1, 1, 1, 1, 1), grid) == (Cell(4, 3, 4 * (0 + 1 + 1)),)
+    assert grid.cells((1, 0, 1, 2, 1, 0, 2)) == (Cell(4, 3, 4 * (0 + 1 + 2), 1), Cell(16, 1, 0, 0.25))
+    assert grid.cells((0, 0, 1, 1, 1, 1, 1)) == (Cell(4, 3, 4 * (0 + 1 + 1), 1),)
     added = Grid("residual", channels=8, **FEW)
-    assert cells((1, 0, 1, 2, 1, 0, 2), added) == (Cell(4, 3, 4 * (1 + 2 + 2)), Cell(16, 1, 16))
+    assert added.cells((1, 0, 1, 2, 1, 0, 2)) == (Cell(4, 3, 4 * (1 + 2 + 2), 1), Cell(16, 1, 16, 0.25))
+
+
+def test_cells_of_choices_in_between_lie_between_those_of_the_choices() -> None:
+    grid = Grid("dense", channels=8, **FEW)
+    assert grid.cells((0, 0.5, 0, 0, 0, 0, 0)) == (Cell(6, 1, 0, 1),)
+    assert grid.cells((0, 0, 1, 1.5, 0, 0, 0)) == (Cell(4, 3, 4 * (0 + 1 + 1.5), 1),)
+    assert grid.cells((0, 0, 0.75, 2, 0, 0, 0)) == (Cell(4, 2.5, 4 * (0 + 1 + 0.5 * 2), 1),)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -57,7 +65,7 @@ def test_cells_count_the_links_that_the_subnet_has(variant: Variant) -> None:
     network = seeded(supernet, 0, in_channels=3, classes=5, resolution=8, variant=variant, channels=4, **FEW)
     for links in range(3):
         key = space_.check((0, 1, 1, links, 0, 0, 0))
-        (cell,) = cells(key, grid)
+        (cell,) = grid.cells(key)
         subnet = network.subnet(key)
         if variant == "dense":
             convolutions = [module for module in subnet.modules() if isinstance(module, nn.Conv2d)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from raynas.nn_degree import degree
 from raynas.proxies._network import Intercepted, own_copy
+from raynas.space import Cell
 
 
 def nn_degree(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, *, rng: torch.Generator) -> float:
-    """The sum over cells of `degree`, the cells being read off the network while it runs.
+    """The NN-Degree of the cells, which are read off the network while it runs.
 
     Li et al., "FLASH: Fast Neural Architecture Search with Hardware Optimization", ACM TECS 2021 (arXiv:2108.00568).
     The formula is recalled, not read. The paper's networks say themselves what their cells are; to have it of any
@@ -36,12 +39,7 @@ def nn_degree(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, *, rng:
 
     with torch.no_grad(), Intercepted(read):
         own_copy(network)(images_NCHW)
-    return float(sum(degree(own, links.get(at, 0)) for at, own in widths.items() if math.prod(at) > 1))
-
-
-def degree(widths: Sequence[int], links: int) -> float:
-    """Of a cell with layers of these widths and skip links that carry so many channels: width + links per channel."""
-    return sum(widths) / len(widths) + links / sum(widths)
+    return degree([Cell(fmean(own), len(own), links.get(at, 0)) for at, own in widths.items() if math.prod(at) > 1])
 
 
 def _carried(name: str, arguments: tuple[Any, ...]) -> int:
