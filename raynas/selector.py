@@ -24,6 +24,9 @@ from raynas.space import SearchSpace
 SCORE = "score_"
 """What the columns of rankers' scores begin with."""
 
+AMONG = 1_000
+"""Candidates, evenly through their encodings, that stand for all where the consensus is made once for each accuracy."""
+
 Aggregator = Callable[..., NDArray[np.float64]]
 """scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better).
 
@@ -140,15 +143,12 @@ def rank(
     consensus, filled up from the rest of the ranking. Calibration architectures are ranked but were not searched
     for, and become finalists only on their merit.
     accuracies: what is known of training from scratch, for an aggregator that heeds it. The consensus on each of those
-    is told without its own too, or else it would be no prediction.
+    is told without its own too, or else it would be no prediction; it is made among `AMONG` candidates at most.
     """
     matrix_RA = np.array([scores[name] for name in scores], dtype=np.float64)
     accuracy_A = np.array([(accuracies or {}).get(one, np.nan) for one in architectures])
     merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
-    held_out_A = np.full(len(architectures), np.nan)
-    for row in np.flatnonzero(~np.isnan(accuracy_A)):
-        others_A = np.where(np.arange(len(architectures)) == row, np.nan, accuracy_A)
-        held_out_A[row] = consensus(architectures, matrix_RA, aggregator, others_A)[row]
+    held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
     consensus_A = merged_A[order]
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
@@ -171,6 +171,24 @@ def rank(
         on_front_A,
         finalist_A,
     )
+
+
+def _held_out(
+    architectures: Sequence[Architecture],
+    scores_RA: NDArray[np.float64],
+    aggregator: Aggregator,
+    accuracy_A: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    known = np.flatnonzero(~np.isnan(accuracy_A))
+    held_out_A = np.full(len(architectures), np.nan)
+    by_encoding = sorted(range(len(architectures)), key=lambda row: architectures[row])
+    evenly = np.linspace(0, len(architectures) - 1, min(len(architectures), AMONG)).astype(int).tolist()
+    kept = sorted({*(by_encoding[place] for place in evenly), *known.tolist()})
+    among, scores_RK = [architectures[row] for row in kept], scores_RA[:, kept]
+    for row in known:
+        others_K = np.where(np.array(kept) == row, np.nan, accuracy_A[kept])
+        held_out_A[row] = consensus(among, scores_RK, aggregator, others_K)[kept.index(row)]
+    return held_out_A
 
 
 def candidates_table(

@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.aggregators.borda import borda
 from raynas.aggregators.kemeny import kemeny
+from raynas.aggregators.reliability import reliability
 from raynas.architecture import Architecture, encode
+from raynas.config import check
 from raynas.evaluation import Evaluation
 from raynas.members import family, load_member
 from raynas.pareto import pareto_front
-from raynas.selector import Ranking, consensus, leaders, rank, ranks, spread
+from raynas.selector import (
+    Ranking,
+    candidates_table,
+    consensus,
+    leaders,
+    rank,
+    rank_candidates,
+    ranks,
+    spread,
+)
 from raynas.strategies.random_search import RandomSearch
 from raynas.testing import STAGES
 
@@ -275,3 +286,45 @@ def _equal_but_nan(first: dict[str, list[object]], second: dict[str, list[object
     return first.keys() == second.keys() and all(
         all(x == y or (x != x and y != y) for x, y in zip(first[key], second[key], strict=True)) for key in first
     )
+
+
+def test_a_held_out_consensus_hangs_on_no_accuracy_of_its_own() -> None:
+    candidates, scores_RA = networks(40), scores(3, 40)
+    accuracies = {one: float(n) for n, one in enumerate(candidates[::5])}
+    found = ranking(candidates, scores_RA, reliability, accuracies=accuracies)
+    assert {one for one, value in zip(found.architectures, found.held_out_A, strict=True) if value == value} == set(
+        accuracies
+    )
+    one = candidates[10]
+    other = ranking(candidates, scores_RA, reliability, accuracies={**accuracies, one: -100.0})
+    assert held_out(found, one) == held_out(other, one)
+    rest = [each for each in accuracies if each != one]
+    assert [held_out(found, each) for each in rest] != [held_out(other, each) for each in rest]
+
+
+def held_out(found: Ranking, one: Architecture) -> float:
+    return float(found.held_out_A[found.architectures.index(one)])
+
+
+def test_of_many_candidates_some_stand_for_all_where_the_consensus_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    candidates, scores_RA = networks(200), scores(3, 200)
+    accuracies = {one: float(n) for n, one in enumerate(candidates[:5])}
+    whole = ranking(candidates, scores_RA, reliability, accuracies=accuracies)
+    monkeypatch.setattr("raynas.selector.AMONG", 100)
+    order = seeds.generator(0, "order").permutation(200)
+    some = ranking(candidates, scores_RA, reliability, accuracies=accuracies)
+    again = ranking([candidates[a] for a in order], scores_RA[:, order], reliability, accuracies=accuracies)
+    np.testing.assert_array_equal(some.held_out_A, again.held_out_A)
+    np.testing.assert_allclose(some.held_out_A, whole.held_out_A, atol=0.1)
+
+
+def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:
+    candidates, scores_RA = networks(30), scores(2, 30)
+    costs = {"parameters": [float(one[0]) for one in candidates], "macs": [float(sum(one)) for one in candidates]}
+    config = check({"selector": {"aggregator": "kemeny"}})
+    said = {f"ranker{r}": list(row) for r, row in enumerate(scores_RA)}
+    table = candidates_table(candidates, said, costs, candidates[3:6])
+    expected = rank(candidates, said, costs, aggregator=kemeny, finalists=3, cost="macs", calibration=candidates[3:6])
+    assert rank_candidates(table, config).table(STAGES).equals(expected.table(STAGES))
