@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raynas import charts, stability
+from raynas import belief, charts, stability
 from raynas.architecture import decode
 from raynas.drawing import draw, palette
 from raynas.page import Html, Page, definitions, element, join, table
@@ -226,8 +226,16 @@ def _agreement(agreement: Mapping[str, Any]) -> Html:
         ],
         numeric=range(1, len(rankers) + 1),
     )
+    believed = element(
+        "div",
+        element("h3", "How far rankers are to be believed"),
+        table(belief.HEADERS, belief.rows(agreement), numeric=range(1, len(belief.HEADERS))),
+        element("p", f"{belief.sentence(agreement)} {belief.NOTE}", _class="note"),
+        _class="card",
+    )
     return element(
         "div",
+        believed,
         element("div", element("h3", "Agreement between rankers (Kendall's tau)"), heat, _class="card"),
         element("div", element("h3", "Most disputed: rank by each ranker"), disputed, _class="card"),
         _class="grid",

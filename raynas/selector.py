@@ -14,6 +14,7 @@ import scipy
 from numpy.typing import NDArray
 
 from raynas.architecture import Architecture, decode, encode
+from raynas.belief import measure_belief
 from raynas.config import Config
 from raynas.evaluation import Evaluation
 from raynas.members import load_member
@@ -69,11 +70,13 @@ def spread(
 class Ranking:
     """Architectures from the best to the worst by consensus, with what every ranker says of them.
 
-    held_out_A: the consensus on an architecture whose accuracy has a say in it, were that not known; NaN of the others.
+    accuracy_A: of training from scratch, where it has a say in the consensus, NaN of the others. held_out_A: the
+    consensus on each of these, were its accuracy not known.
     """
 
     architectures: tuple[Architecture, ...]
     consensus_A: NDArray[np.float64]
+    accuracy_A: NDArray[np.float64]
     held_out_A: NDArray[np.float64]
     rankers: tuple[str, ...]
     scores_RA: NDArray[np.float64]
@@ -102,7 +105,7 @@ class Ranking:
         )
 
     def agreement(self, space: SearchSpace, most: int = 10) -> dict[str, Any]:
-        """Kendall's tau-b between every two rankers, and the architectures that they place most differently."""
+        """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently."""
         count = len(self.rankers)
         taus: list[list[float | None]] = [[1.0] * count for _ in range(count)]
         for i, j in combinations(range(count), 2):
@@ -113,6 +116,7 @@ class Ranking:
         return {
             "rankers": list(self.rankers),
             "tau": taus,
+            "belief": measure_belief(self.rankers, self.scores_RA, self.accuracy_A),
             "most_disputed": [
                 {
                     "architecture": encode(self.architectures[row]),
@@ -163,6 +167,7 @@ def rank(
     return Ranking(
         ordered,
         consensus_A,
+        accuracy_A[order],
         held_out_A[order],
         tuple(scores),
         matrix_RA[:, order],

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raynas import stability
+from raynas import belief, stability
 from raynas.run_record import RunRecord, best_so_far, is_rejected, read_run
 from raynas.storage import Folder
 from raynas.terminal import figures
@@ -96,7 +96,8 @@ def _members(record: RunRecord) -> list[Table | Text]:
     agreement = record.agreement
     if agreement is None:
         return [table]
-    return [table, Text(printable(f"{agreement_in_words(agreement['rankers'], agreement['tau'])}\n"))]
+    told = (agreement_in_words(agreement["rankers"], agreement["tau"]), belief.sentence(agreement))
+    return [table, Text(printable("\n".join(filter(None, told)) + "\n"))]
 
 
 def agreement_in_words(names: list[str], tau: list[list[float | None]]) -> str:

@@ -1,0 +1,73 @@
+"""How far each ranker is to be believed: its agreement with the others, and what calibration makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.aggregators.reliability import measure
+from raynas.evaluation import PROXY
+from raynas.units import signed
+
+HEADERS = ("ranker", "agrees with the others", "weight")
+NOTE = (
+    "Agreement: correlation with the consensus of the others. Weight: what a standard deviation of a ranker's scores "
+    "is worth to the aggregator reliability, which heeds what was trained from scratch; ± is a standard error."
+)
+
+
+def measure_belief(
+    rankers: Sequence[str], scores_RA: NDArray[np.float64], accuracy_A: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """One entry of agreement.json's `belief` for each ranker; None for what is not defined.
+
+    scores_RA: higher is better, NaN unknown. accuracy_A: of what calibrates, NaN of the rest.
+    """
+    trust = measure(scores_RA, calibration_A=accuracy_A)
+    columns = {
+        "agreement": trust.agreement_R,
+        "agreement_error": trust.agreement_error_R,
+        "weight": trust.weight_R,
+        "weight_error": trust.weight_error_R,
+    }
+    return [
+        {
+            "ranker": name,
+            **{key: float(column[r]) if math.isfinite(column[r]) else None for key, column in columns.items()},
+        }
+        for r, name in enumerate(rankers)
+    ]
+
+
+def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Lines under `HEADERS` for what agreement.json holds of belief, the largest weight first."""
+    return [
+        (one["ranker"], _told(one["agreement"], one["agreement_error"]), _told(one["weight"], one["weight_error"]))
+        for one in _ordered(agreement)
+    ]
+
+
+def sentence(agreement: Mapping[str, Any]) -> str:
+    """Who is believed most and least, and whether it is a proxy; nothing of fewer than two rankers."""
+    ordered = _ordered(agreement)
+    if len(ordered) < 2:
+        return ""
+    most, least = (
+        f"{one['ranker']} (weight {_told(one['weight'], one['weight_error'])})" for one in (ordered[0], ordered[-1])
+    )
+    first = ordered[0]["ranker"].startswith(PROXY)
+    trained = any(not one["ranker"].startswith(PROXY) for one in ordered)
+    proxy = " An untrained network's score is believed more than every supernet." if first and trained else ""
+    return f"Believed most: {most}; least: {least}.{proxy}"
+
+
+def _ordered(agreement: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(agreement.get("belief", ()), key=lambda one: -(one["weight"] or 0.0))
+
+
+def _told(value: float | None, error: float | None) -> str:
+    return signed(value) + ("" if value is None or error is None else f" ± {error:.2f}")

@@ -1,0 +1,46 @@
+"""How far rankers are to be believed, in figures and in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raynas import seeds
+from raynas.belief import measure_belief, rows, sentence
+
+
+def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
+    """Of rankers that see the truth through noise of these standard deviations."""
+    rng = seeds.generator(0, "belief")
+    truth_A = rng.normal(size=300)
+    scores_RA = truth_A + np.array(noises)[:, None] * rng.normal(size=(len(noises), 300))
+    accuracy_A = np.where(np.arange(300) < calibrated, truth_A, np.nan)
+    return {"belief": measure_belief(names, scores_RA, accuracy_A)}
+
+
+def test_the_better_ranker_comes_first_and_the_sentence_names_it() -> None:
+    found = agreement(1.0, 0.3, 3.0, names=("fair", "uniform", "snas"))
+    assert [row[0] for row in rows(found)] == ["uniform", "fair", "snas"]
+    told = sentence(found)
+    assert told.startswith("Believed most: uniform (weight +0.") and "least: snas (weight +0.1" in told
+    assert "untrained" not in told
+
+
+def test_it_is_told_where_a_proxy_is_believed_more_than_every_supernet() -> None:
+    names = ("fair", "uniform", "proxy_zico")
+    told = sentence(agreement(2.0, 2.0, 0.1, names=names, calibrated=40))
+    assert told.startswith("Believed most: proxy_zico") and told.endswith("believed more than every supernet.")
+
+
+def test_of_proxies_alone_there_is_no_supernet_to_be_believed_less() -> None:
+    assert "supernet" not in sentence(agreement(1.0, 2.0, 3.0, names=("proxy_a", "proxy_b", "proxy_c")))
+
+
+def test_one_ranker_is_not_compared() -> None:
+    found = agreement(1.0, names=("fair",))
+    assert sentence(found) == "" and len(rows(found)) == 1
+    assert sentence({}) == "" and rows({}) == []
+
+
+def test_two_rankers_have_no_errors() -> None:
+    first, _ = agreement(1.0, 2.0, names=("a", "b"))["belief"]  # type: ignore[misc]
+    assert first["agreement_error"] is None and first["weight_error"] is None
