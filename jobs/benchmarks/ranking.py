@@ -135,8 +135,8 @@ def measures(score_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> dict
 
 def paths_per_step(rule: str, settings: Mapping[str, Any], space: SearchSpace) -> float:
     """What a step computes, in paths that are run forward and backward."""
-    if rule == "fair":
-        return max(len(block.choices) for block in space.blocks)
+    if rule in (passes := {"fair": 1, "snas": 1, "blank_pt": 1, "darts1": 2, "darts_pt": 2, "darts2": 5}):
+        return passes[rule] * max(len(block.choices) for block in space.blocks)
     if rule == "sandwich":
         return 4
     if rule == "parsec":  # K children on two batches without gradients, and what has weight with them
