@@ -60,7 +60,7 @@ def main() -> None:
         begin_run(folder, config, run.fingerprint)
         pipeline.train(run)
     lines = _lines(config, folder)
-    print("| method | seed | steps | minutes of a core | derived | skips | accuracy | of all, worse % | when, where | options |")
+    print(f"columns: see the head of records/{RECORDS.name}")
     print("\n".join(lines))
     if options.record:
         with RECORDS.open("a", encoding="utf-8") as records:
