@@ -104,8 +104,8 @@ def select(run: Run) -> None:
         _search(run)
     candidates, config = run.folder.read_table(CANDIDATES), run.plan.config
     accuracies = None
-    if heeds_calibration(load_aggregator(config)):
-        _train(run, "calibration", calibration_trials(run.folder))
+    if heeds_calibration(load_aggregator(config)) and (chosen := calibration_trials(run.folder)):
+        _train(run, "calibration", chosen)
         accuracies = calibration_accuracies(run.folder)
     ranking = rank_candidates(candidates, config, accuracies)
     run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
