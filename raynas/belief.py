@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.aggregators.reliability import measure
+from raynas.aggregators.reliability import measure, reliability
 from raynas.evaluation import PROXY
 from raynas.units import signed
 
@@ -52,17 +52,23 @@ def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def sentence(agreement: Mapping[str, Any]) -> str:
-    """Who is believed most and least, and whether it is a proxy; nothing of fewer than two rankers."""
+    """Who is believed most and least, and whether it is a proxy; nothing where the aggregator believes all alike."""
     ordered = _ordered(agreement)
-    if len(ordered) < 2:
+    if len(ordered) < 2 or agreement.get("aggregator") != reliability.__name__:
         return ""
     most, least = (
         f"{one['ranker']} (weight {_told(one['weight'], one['weight_error'])})" for one in (ordered[0], ordered[-1])
     )
-    first = ordered[0]["ranker"].startswith(PROXY)
-    trained = any(not one["ranker"].startswith(PROXY) for one in ordered)
-    proxy = " An untrained network's score is believed more than every supernet." if first and trained else ""
+    trained = [one for one in ordered if not one["ranker"].startswith(PROXY)]
+    beaten = trained and trained[0] != ordered[0] and _exceeds(ordered[0], trained[0])
+    proxy = " An untrained network's score is believed more than every supernet." if beaten else ""
     return f"Believed most: {most}; least: {least}.{proxy}"
+
+
+def _exceeds(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether the first weighs more by more than the errors of both."""
+    errors = [one["weight_error"] for one in (first, second)]
+    return None not in errors and first["weight"] - second["weight"] > math.hypot(*errors)
 
 
 def _ordered(agreement: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -229,8 +229,9 @@ def rank(
 ) -> None:
     """Search and rank in a run; or score any list of architectures with a run's supernets and proxies.
 
-    The Parquet of a list has the columns architecture, name, one per supernet and per proxy, and consensus; higher is
-    better in all.
+    Where selector.aggregator heeds calibration, as the default does, the calibration architectures are trained from
+    scratch before the ranking is made. The Parquet of a list has the columns architecture, name, one per supernet and
+    per proxy, and consensus; higher is better in all. The consensus heeds the calibration of a run that is ranked.
     """
     folder, settings = _existing(run)
     if architectures is None:

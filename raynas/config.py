@@ -182,6 +182,11 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _have_effect(self) -> EvaluationSettings:
+        if self.head == "fitted" and self.scored_on == "train":
+            raise ValueError(
+                'head = "fitted" is fitted to training images, so expected scored_on = "validation", but got "train"; '
+                "leave out either"
+            )
         if self.head == "shared":
             self._refuse_idle('head = "fitted"', "head_images", "head_l2")
         if not self.fine_tune_steps:
@@ -280,7 +285,12 @@ class RetrainingSettings(Settings):
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; None: any")
-    calibration: int = Field(10, ge=0, description="architectures spread over the ranking, to measure the gap")
+    calibration: int = Field(
+        10,
+        ge=0,
+        description="architectures spread over random search's ranking: they measure the gap and, where the "
+        "selector.aggregator heeds them, calibrate the ranking, before which they are trained then",
+    )
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: float = Field(0.0, ge=0)
 

@@ -32,9 +32,11 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
     supernet = build_supernet(config, dataset, seed=config.seed)
     _run_once(config, space, supernet, dataset, max(len(block.choices) for block in space.blocks))
     _check_use(config, space, supernet, dataset)
-    _check_proxies(config, space, supernet, dataset)
+    stand_alone = supernet
     if config.retraining.space_settings:
-        _run_once(config, space, build_supernet(config, dataset, seed=config.seed, stand_alone=True), dataset, 1)
+        stand_alone = build_supernet(config, dataset, seed=config.seed, stand_alone=True)
+        _run_once(config, space, stand_alone, dataset, 1)
+    _check_proxies(config, space, stand_alone, dataset)
     limits = predicted_limits(config)
     if not limits:
         return

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
+from raynas.selector import scores_of
 from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
@@ -90,7 +91,8 @@ def measure(points: Sequence[Point], *, seed: int, resamples: int = 2_000) -> di
 def measure_gap(run: Folder) -> dict[str, Any]:
     """Measure the gap of a run from what was trained from scratch in its folder; writes and returns `gap.json`.
 
-    An architecture's supernet error is the mean over the members' records that hold it.
+    An architecture's supernet error is the mean over the members' records that hold it; there is none, and no value
+    gap, where supernets are scored on training images.
     """
     inherited: dict[str, list[float]] = {}
     for name in run.names("evaluations"):
@@ -98,31 +100,29 @@ def measure_gap(run: Folder) -> dict[str, Any]:
         for row in columns.to_pylist():
             if _finite(row["error"]):
                 inherited.setdefault(row["canonical"], []).append(row["error"])
-    points = []
-    ranking = run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus", "held_out"))
-    consensus_A = _column(ranking["consensus"].to_pylist())
-    results = _results(run)
-    for row in ranking.to_pylist():
+    config, results, points = run.read_toml("config.toml"), _results(run), []
+    comparable = config.get("evaluation", {}).get("scored_on", "validation") == "validation"
+    ranking = run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus"))
+    consensus_A, predicted_A = _column(ranking["consensus"].to_pylist()), _predicted(ranking.to_pydict())
+    for a, row in enumerate(ranking.to_pylist()):
         if row["architecture"] not in results:
             continue
-        result = results[row["architecture"]]
-        errors = inherited.get(row["architecture"])
-        held_out = _finite(row["held_out"])
-        others_A = consensus_A[np.arange(len(consensus_A)) != row["rank"] - 1]
+        result, errors = results[row["architecture"]], inherited.get(row["architecture"])
+        held_out = predicted_A[a] != consensus_A[a]
         points.append(
             Point(
                 name=row["name"],
                 architecture=row["architecture"],
                 role=result["role"],
-                rank=1 + int(np.sum(others_A > row["held_out"])) if held_out else row["rank"],
-                consensus=row["held_out"] if held_out else row["consensus"],
+                rank=1 + int(np.sum(np.delete(consensus_A, a) > predicted_A[a])) if held_out else row["rank"],
+                consensus=float(predicted_A[a]),
                 stand_alone_error=result["validation_error"],
                 parameters=row.get("parameters"),
-                supernet_error=float(np.mean(errors)) if errors else None,
-                scores={key.removeprefix("score_"): value for key, value in row.items() if key.startswith("score_")},
+                supernet_error=float(np.mean(errors)) if errors and comparable else None,
+                scores=scores_of(row),
             )
         )
-    gap = measure(points, seed=run.read_toml("config.toml")["seed"]) | _stability(run)
+    gap = measure(points, seed=config["seed"]) | _stability(run)
     run.write_json("gap.json", gap)
     return gap
 
@@ -130,7 +130,7 @@ def measure_gap(run: Folder) -> dict[str, Any]:
 def _stability(run: Folder) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
     ranking = run.read_table("ranking.parquet").to_pydict()
-    scores = {key.removeprefix("score_"): _column(ranking[key]) for key in ranking if key.startswith("score_")}
+    scores = {name: _column(values) for name, values in scores_of(ranking).items()}
     states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
     late = _in_order(run.read_table("snapshots.parquet"), ranking) if run.exists("snapshots.parquet") else {}
@@ -141,10 +141,15 @@ def _stability(run: Folder) -> dict[str, Any]:
             groups.append(Rankings(f"{label}, {len(scores_RA)} late steps", "steps", scores_RA))
     results = _results(run)
     accuracy_A = -_column([results.get(one, {}).get("validation_error") for one in ranking["architecture"]])
-    held_out_A, consensus_A = _column(ranking["held_out"]), _column(ranking["consensus"])
-    predicted_A = np.where(np.isnan(held_out_A), consensus_A, held_out_A)
-    consensus = Rankings("consensus", "consensus", predicted_A[None])
+    consensus = Rankings("consensus", "consensus", _predicted(ranking)[None])
     return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}
+
+
+def _predicted(ranking: Mapping[str, Sequence[Any]]) -> NDArray[np.float64]:
+    """The consensus on each architecture, of what has a say in it the one that was held out."""
+    consensus_A = _column(ranking["consensus"])
+    held_out_A = _column(ranking.get("held_out", [None] * len(consensus_A)))  # a run of an earlier version has none
+    return np.where(np.isnan(held_out_A), consensus_A, held_out_A)
 
 
 def _results(run: Folder) -> dict[str, dict[str, Any]]:

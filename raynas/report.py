@@ -113,7 +113,7 @@ def _verdict(record: RunRecord) -> Html:
 
 def _finalists(record: RunRecord, space: SearchSpace | None, page: Page) -> Html:
     if not record.finalists:
-        return _waiting("No finalist has been named yet: the selector or the retraining has not run.")
+        return _waiting("No finalist has been named yet: the ranking, or what calibrates it, has not been made.")
     chosen = record.chosen
     cards = element(
         "div", *(_card(record, trial, space, trial is chosen) for trial in record.finalists), _class="cards"

@@ -33,7 +33,8 @@ def open_run(config: Config, storage: str, name: str | None) -> Folder:
         raise UserError(f"--name must be a plain folder name, but got {name!r}; use --storage for the place.")
     folder = Folder(storage) / name
     if folder.exists("config.toml"):
-        changed = differences(_binding(folder.read_toml("config.toml")), _binding(settings))
+        begun = settings_of(check(folder.read_toml("config.toml")))  # with what newer versions of raynas have added
+        changed = differences(_binding(begun), _binding(settings))
         if changed:
             raise UserError(
                 f"{folder.location} belongs to a run with other settings ({', '.join(changed[:5])} differ); choose "

@@ -42,8 +42,8 @@ def check_files(run: Folder, config: Config) -> None:
     if run.exists(CANDIDATES):
         run.read_table(CANDIDATES, columns=("architecture", "calibration", *config.evaluation.costs))
     if run.exists("ranking.parquet"):
-        needed = ("rank", "architecture", "name", "consensus", "held_out", "finalist", "calibration")
-        run.read_table("ranking.parquet", columns=(*needed, *config.evaluation.costs))
+        needed = ("rank", "architecture", "name", "consensus", "finalist", "calibration", *config.evaluation.costs)
+        run.read_table("ranking.parquet", columns=needed)
     for place in (run / f"{part}/{name}" for part in ("finalists", "calibration") for name in run.names(part)):
         if place.exists("result.json"):
             place.read_json("result.json", keys=("architecture", "role", "failure", "validation_error"))

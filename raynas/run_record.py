@@ -283,11 +283,15 @@ def _trials(folder: Folder, ranking: list[Row]) -> tuple[Trial, ...]:
     found: dict[str, Trial] = {}
     for role, part in (("calibration", "calibration"), ("finalist", "finalists")):  # one that is both is a finalist
         trials = [_trial(folder, role, f"{part}/{name}", ranks) for name in folder.names(part)]
-        found |= {trial.architecture: trial for trial in trials}
+        trials.sort(key=lambda trial: trial.result is not None)  # one with a result comes last, and stays
+        found |= {trial.architecture: trial for trial in trials if trial.architecture}
+    named = {row["architecture"] for row in ranking if row["finalist"]}
+    if ranking:  # a run that was ranked anew may hold finalists that are none any more
+        found = {name: trial for name, trial in found.items() if trial.role == "calibration" or name in named}
     for row in ranking:
         if row["finalist"] and not (row["architecture"] in found and found[row["architecture"]].role == "finalist"):
             found[row["architecture"]] = Trial(row["rank"], "finalist", row["architecture"], row["name"], None, {})
-    return tuple(sorted(found.values(), key=lambda trial: (trial.rank is None, trial.rank, trial.architecture)))
+    return tuple(sorted(found.values(), key=lambda trial: (trial.rank is None, trial.rank or 0, trial.architecture)))
 
 
 def _trial(folder: Folder, role: str, place: str, ranks: Mapping[str, int]) -> Trial:

@@ -74,6 +74,7 @@ class Ranking:
     consensus on each of these, were its accuracy not known.
     """
 
+    aggregator: str
     architectures: tuple[Architecture, ...]
     consensus_A: NDArray[np.float64]
     accuracy_A: NDArray[np.float64]
@@ -114,6 +115,7 @@ class Ranking:
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
         return {
+            "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
             "belief": measure_belief(self.rankers, self.scores_RA, self.accuracy_A),
@@ -146,11 +148,13 @@ def rank(
     that equal scores give equal bytes. The Pareto set is that of consensus and `cost`; finalists are its best by
     consensus, filled up from the rest of the ranking. Calibration architectures are ranked but were not searched
     for, and become finalists only on their merit.
-    accuracies: what is known of training from scratch, for an aggregator that heeds it. The consensus on each of those
-    is told without its own too, or else it would be no prediction; it is made among `AMONG` candidates at most.
+    accuracies: what is known of training from scratch, for an aggregator that heeds it, NaN for what failed, which is
+    the last to be a finalist. The consensus on each of those is told without its own too, or else it would be no
+    prediction; it is made among `AMONG` candidates at most.
     """
     matrix_RA = np.array([scores[name] for name in scores], dtype=np.float64)
-    accuracy_A = np.array([(accuracies or {}).get(one, np.nan) for one in architectures])
+    accuracies = accuracies or {}
+    accuracy_A = np.array([accuracies.get(one, np.nan) for one in architectures])
     merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
     held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
@@ -160,11 +164,13 @@ def rank(
         on_front_A = np.arange(len(order)) == 0
     else:
         on_front_A = pareto_front(np.stack([-consensus_A, costs_A[cost]], axis=1))
-    chosen = sorted(range(len(order)), key=lambda row: (not on_front_A[row] if cost else False, row))[:finalists]
+    failed = [np.isnan(accuracies.get(architectures[row], 0.0)) for row in order]
+    chosen = sorted(range(len(order)), key=lambda a: (failed[a], not on_front_A[a] if cost else False, a))[:finalists]
     finalist_A = np.isin(np.arange(len(order)), chosen)
     known = set(calibration)
     ordered = tuple(architectures[row] for row in order)
     return Ranking(
+        aggregator.__name__,
         ordered,
         consensus_A,
         accuracy_A[order],
@@ -230,8 +236,8 @@ def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Archite
     )
 
 
-def scores_of(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[float]]:
-    """What each ranker says, by its name, in the columns of `candidates.parquet` or `ranking.parquet`."""
+def scores_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """What each ranker says, by its name, in the columns, or in a row, of `candidates.parquet` or `ranking.parquet`."""
     return {name.removeprefix(SCORE): values for name, values in columns.items() if name.startswith(SCORE)}
 
 

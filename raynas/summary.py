@@ -32,7 +32,7 @@ def print_summary(folder: Folder, console: Console) -> None:
 
 def _finalists(record: RunRecord) -> list[Table | Text]:
     if not record.finalists:
-        return [Text("No finalist has been named yet: the selector or the retraining has not run.")]
+        return [Text("No finalist has been named yet: the ranking, or what calibrates it, has not been made.")]
     costs = record.costs[:3]
     table = figures("Finalists, trained from scratch", "rank", "validation", "test", *map(cost_name, costs))
     for trial in record.finalists:

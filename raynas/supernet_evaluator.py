@@ -1,4 +1,4 @@
-"""Scores from a supernet's weights: loss and error of a path on validation images, and its costs."""
+"""Scores from a supernet's weights: loss and error of a path on validation or training images, and its costs."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class SupernetEvaluator:
         return lambda images_NCHW: functional_call(self.supernet, weights, (images_NCHW, architecture))
 
     def _logits(self, path: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """The path's logits (N, K) of each validation batch, by the shared classifier or by one fitted to the path."""
+        """The path's logits (N, K) of each batch that is scored, by the shared classifier or one fitted to the path."""
         if not self.classifiers:
             return [path(images_NCHW).float() for images_NCHW, _ in self.batches]
         known_NF = torch.cat([features(path, images_NCHW, self.classifiers) for images_NCHW, _ in self.head_batches])

@@ -236,6 +236,7 @@ epochs = 6
         "agreement.json",
         {
             "rankers": rankers,
+            "aggregator": "reliability",
             "belief": [
                 {"ranker": name, "agreement": 0.4, "agreement_error": 0.1, "weight": w, "weight_error": 0.05}
                 for name, w in zip(rankers, (0.2, 0.5, 0.1), strict=False)

@@ -14,7 +14,7 @@ def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> di
     truth_A = rng.normal(size=300)
     scores_RA = truth_A + np.array(noises)[:, None] * rng.normal(size=(len(noises), 300))
     accuracy_A = np.where(np.arange(300) < calibrated, truth_A, np.nan)
-    return {"belief": measure_belief(names, scores_RA, accuracy_A)}
+    return {"aggregator": "reliability", "belief": measure_belief(names, scores_RA, accuracy_A)}
 
 
 def test_the_better_ranker_comes_first_and_the_sentence_names_it() -> None:
@@ -29,6 +29,17 @@ def test_it_is_told_where_a_proxy_is_believed_more_than_every_supernet() -> None
     names = ("fair", "uniform", "proxy_zico")
     told = sentence(agreement(2.0, 2.0, 0.1, names=names, calibrated=40))
     assert told.startswith("Believed most: proxy_zico") and told.endswith("believed more than every supernet.")
+
+
+def test_an_uncertain_lead_of_a_proxy_is_not_told() -> None:
+    found = agreement(2.0, 2.0, 0.1, names=("fair", "uniform", "proxy_zico"), calibrated=40)
+    for one in found["belief"]:  # type: ignore[attr-defined]
+        one["weight_error"] = 0.9
+    assert "untrained" not in sentence(found)
+
+
+def test_nothing_is_said_of_belief_where_the_aggregator_believes_all_alike() -> None:
+    assert sentence({**agreement(1.0, 2.0, 3.0, names=("a", "b", "c")), "aggregator": "borda"}) == ""
 
 
 def test_of_proxies_alone_there_is_no_supernet_to_be_believed_less() -> None:

@@ -260,3 +260,17 @@ def test_what_calibrated_the_ranking_is_judged_by_what_the_others_said_of_it(tmp
         ("1-0", "calibration", 4, 0.2),
         ("3-0", "finalist", 3, 0.6),
     ]
+
+
+def test_errors_on_training_images_are_not_compared_with_those_on_validation_images(tmp_path):
+    run = Folder(str(tmp_path))
+    run.write_table(
+        "ranking.parquet", pa.table({"rank": [1], "architecture": ["0"], "name": ["0"], "consensus": [0.5]})
+    )
+    run.write_json("finalists/1/result.json", {"architecture": "0", "role": "finalist", "validation_error": 0.1})
+    run.write_table("evaluations/one.parquet", pa.table({"canonical": ["0"], "error": [0.4]}))
+    gaps = {}
+    for images in ("validation", "train"):
+        run.write("config.toml", f"seed = 5\n[evaluation]\nscored_on = '{images}'\n".encode())
+        gaps[images] = measure_gap(run)["value_gap"]
+    assert gaps == {"validation": pytest.approx(0.3), "train": None}

@@ -302,6 +302,17 @@ def test_a_held_out_consensus_hangs_on_no_accuracy_of_its_own() -> None:
     assert [held_out(found, each) for each in rest] != [held_out(other, each) for each in rest]
 
 
+def test_what_failed_when_it_was_trained_is_the_last_to_be_a_finalist() -> None:
+    candidates, scores_RA = networks(20), scores(3, 20)
+    before = ranking(candidates, scores_RA, reliability, cost=None)
+    failures = dict.fromkeys(before.architectures[:2], np.nan)
+    found = ranking(candidates, scores_RA, reliability, cost=None, accuracies=failures)
+    assert found.architectures == before.architectures and np.isnan(found.held_out_A).all()
+    assert np.flatnonzero(found.finalist_A).tolist() == [2, 3, 4]
+    few = ranking(candidates[:2], scores_RA[:, :2], reliability, accuracies=dict.fromkeys(candidates[:2], np.nan))
+    assert few.finalist_A.all()
+
+
 def held_out(found: Ranking, one: Architecture) -> float:
     return float(found.held_out_A[found.architectures.index(one)])
 

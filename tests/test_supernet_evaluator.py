@@ -324,3 +324,13 @@ def test_candidates_are_fine_tuned_by_fast_depthwise_convolutions(make: Make) ->
     network = seeded(nas_bench_macro.supernet, 0, **settings)
     make("fine-tuned", network=network)
     assert any(isinstance(module, DepthwiseConv2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("scored_on", ["validation", "train"])
+def test_the_images_of_the_named_split_are_scored(make: Make, digits: Split, scored_on: str) -> None:
+    mean_C, std_C = digits.mean_std_C
+    images_NCHW = {"validation": digits.validation_images_NCHW, "train": digits.train_images_NCHW}[scored_on]
+    theirs = {one.numpy().round(4).tobytes() for one in (images_NCHW - mean_C[:, None, None]) / std_C[:, None, None]}
+    evaluator = make(scored_on=scored_on)
+    assert sum(len(batch) for batch, _ in evaluator.batches) == 100
+    assert {one.numpy().round(4).tobytes() for batch, _ in evaluator.batches for one in batch} <= theirs

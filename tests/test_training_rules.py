@@ -12,10 +12,11 @@ import torch
 
 import raynas.training_rules
 from raynas import seeds
+from raynas.errors import UserError
 from raynas.members import family
 from raynas.replica_group import ReplicaGroup
 from raynas.space import ChoiceBlock, SearchSpace
-from raynas.supernet import touched
+from raynas.supernet import seeded, touched
 from raynas.training_rule import Batch
 from raynas.training_rules.fair import Fair, carried_paths
 from raynas.training_rules.importance import Importance
@@ -26,6 +27,7 @@ from raynas.training_rules.parsec import (
     importance_weights,
 )
 from raynas.training_rules.uniform import Uniform, favoured
+from search_spaces import nats_size
 from search_spaces.mobilenet_chain import SMALL as CHAIN
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, SPACE
 from tests.helpers import make_trainer, small_config
@@ -177,6 +179,16 @@ def test_choices_with_weights_are_favoured_over_those_without() -> None:
 def test_distinct_networks_cannot_be_favoured() -> None:
     with pytest.raises(ValueError, match="leave out either"):
         Uniform(SPACE, seed=0, sampling="distinct", favour=2.0)
+
+
+def test_a_favour_that_makes_no_difference_is_refused_before_the_training() -> None:
+    rule = Uniform(nats_size.SPACE, seed=0, favour=2.0)
+    with pytest.raises(UserError, match="leave favour out"):
+        rule.check(seeded(nats_size.supernet, 0, in_channels=1, classes=10, resolution=8))
+    with pytest.raises(ValueError, match="favour > 0"):
+        Uniform(SPACE, seed=0, favour=math.nan)
+    trainer = make_trainer("uniform", favour=2.0)
+    trainer.rule.check(trainer.supernet)  # type: ignore[attr-defined]
 
 
 # Importance sampling of paths

@@ -181,9 +181,10 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
 
 
 def _merged(run: Run, networks: list[Architecture], scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
-    """The consensus on networks, beside the run's calibration architectures where the aggregator heeds them."""
+    """The consensus on networks, beside the run's calibration architectures where its ranking heeds them."""
     aggregator = load_aggregator(run.plan.config)
-    accuracies = calibration_accuracies(run.folder) if heeds_calibration(aggregator) else {}
+    heeded = heeds_calibration(aggregator) and run.folder.exists("ranking.parquet")
+    accuracies = calibration_accuracies(run.folder) if heeded else {}
     rows = (
         {decode(row["architecture"]): row for row in run.folder.read_table(CANDIDATES).to_pylist()}
         if accuracies

@@ -6,8 +6,9 @@ ranking is measured against.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ from raynas.checkpoint import load_state, save_state, save_weights, weights_file
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
 from raynas.distributed.population import run_trials
+from raynas.errors import UserError
+from raynas.evaluation import failed
 from raynas.members import load_member
 from raynas.plan import Plan, build_supernet
 from raynas.retraining import StandAloneTraining
@@ -29,6 +32,9 @@ from raynas.run_files import CANDIDATES
 from raynas.storage import Folder
 
 CHECKPOINT = "checkpoint.safetensors"
+ARCHITECTURE = "architecture.json"
+LONGEST = 200
+"""Letters of a folder's name."""
 
 
 Trials = Mapping[str, Mapping[str, Any]]
@@ -48,15 +54,17 @@ def calibration_trials(run: Folder) -> Trials:
 
 
 def calibration_accuracies(run: Folder) -> dict[Architecture, float]:
-    """Minus the validation error of each calibration architecture that was trained to its end."""
-    places = [f"calibration/{name}/result.json" for name in run.names("calibration")]
+    """Minus the validation error of each calibration architecture that was trained; NaN for one that failed."""
+    places = [f"{place}/result.json" for place in calibration_trials(run)]
     results = [run.read_json(place) for place in places if run.exists(place)]
-    return {decode(one["architecture"]): -one["validation_error"] for one in results if one["failure"] is None}
+    return {
+        decode(one["architecture"]): -one["validation_error"] if one["failure"] is None else math.nan for one in results
+    }
 
 
 def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, chosen: Trials, report: Progress) -> None:
     """Train from scratch what of the chosen the folder does not hold yet."""
-    missing = [place for place in chosen if not run.exists(f"{place}/result.json")]
+    missing = [place for place, row in chosen.items() if not _holds(run / place, "result.json", row)]
     if not missing:
         return
     settings = plan.config.retraining
@@ -71,17 +79,54 @@ def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, chosen:
 
 
 def _calibration(rows: Iterable[Mapping[str, Any]]) -> Trials:
-    return {f"calibration/{row['architecture']}": row for row in rows if row["calibration"]}
+    return {_calibration_place(row): row for row in rows if row["calibration"]}
+
+
+def _calibration_place(row: Mapping[str, Any]) -> str:
+    """By architecture, as there is no rank yet; a file system takes names of 255 bytes at most."""
+    name = row["architecture"]
+    return f"calibration/{name if len(name) <= LONGEST else hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def _holds(folder: Folder, file: str, row: Mapping[str, Any]) -> bool:
+    """Whether it has this file, and of this architecture: of another where the run was ranked anew."""
+    return folder.exists(file) and bool(folder.read_json(file)["architecture"] == row["architecture"])
 
 
 def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen: Trials, data: list[Any]) -> None:
+    """A Tune trial: what goes wrong in a network's training is that network's failure, and the run goes on.
+
+    A death, a full disk or a broken file is not: Tune begins the trial again, and in the end the run is stopped.
+    """
     place = config["place"]
     row, folder = chosen[place], run / place
-    settings = plan.config.retraining
+    role = "finalist" if place.startswith("finalists/") else "calibration"
+    known = {"architecture": row["architecture"], "name": plan.space.print(decode(row["architecture"])), "role": role}
+    known |= {"rank": row["rank"]} if role == "finalist" else {}
+    places = [folder, run / _calibration_place(row)]  # a finalist may have calibrated the ranking
+    begun = [one for one in places if _holds(one, ARCHITECTURE, row) and one.exists(CHECKPOINT)]
+    folder.write_json(ARCHITECTURE, known)
+    figures: dict[str, Any] = {"validation_error": None, "test_error": None, "epochs": 0, "seconds": 0.0}
+    try:
+        dataset = Dataset.from_numpy(ray.get(data[0]))
+        figures |= _trained(plan, dataset, row["architecture"], folder, begun, test=role == "finalist")
+    except (ray.exceptions.RayError, UserError):
+        raise
+    except Exception as fault:
+        figures["failure"] = failed(decode(row["architecture"]), fault).failure
+    folder.write_json("result.json", {**known, **figures})
+
+
+def _trained(
+    plan: Plan, dataset: Dataset, encoding: str, folder: Folder, begun: Sequence[Folder], *, test: bool
+) -> dict[str, Any]:
+    """Train one network to its end, from the first checkpoint there is; its figures for `result.json`.
+
+    Its costs are those of the network that is trained; the ranking has those of the network that was searched.
+    """
+    settings, architecture = plan.config.retraining, decode(encoding)
     device = devices.prepare(settings.cpus_per_trial, settings.gpus_per_trial)
-    dataset = Dataset.from_numpy(ray.get(data[0]))
-    architecture = decode(row["architecture"])
-    seed = seeds.integer(plan.config.seed, "stand-alone", row["architecture"])
+    seed = seeds.integer(plan.config.seed, "stand-alone", encoding)
     supernet = build_supernet(plan.config, dataset, seed=seed, stand_alone=True)
     training = StandAloneTraining(
         supernet.subnet(architecture),
@@ -91,14 +136,8 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
         seed=seed,
         device=device,
     )
-    role = "finalist" if place.startswith("finalists/") else "calibration"
-    known = {"architecture": row["architecture"], "name": plan.space.print(architecture), "role": role}
-    known |= {"rank": row["rank"]} if role == "finalist" else {}
-    folder.write_json("architecture.json", known)
-    for begun in (folder, run / f"calibration/{row['architecture']}"):  # a finalist may have calibrated the ranking
-        if begun.exists(CHECKPOINT):
-            training.load_state_dict(load_state(begun, CHECKPOINT))
-            break
+    for place in begun[:1]:
+        training.load_state_dict(load_state(place, CHECKPOINT))
     for point in training.epochs():
         save_state(folder, CHECKPOINT, training.state_dict())
         tune.report(point)
@@ -111,18 +150,14 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
     }
     folder.write_table("curves.parquet", pa.Table.from_pylist(training.curves))
     save_weights(folder, weights_file(), training.network.finished().state_dict())
-    folder.write_json(
-        "result.json",
-        {
-            **known,
-            **costs,  # of the network that was trained; the ranking has those of the network that was searched
-            "validation_error": None if failure else last["validation_error"],
-            "test_error": training.error(training.test) if role == "finalist" and not failure else None,
-            "epochs": training.epoch,
-            "seconds": sum(point["seconds"] for point in training.curves),
-            "failure": failure,
-        },
-    )
+    return {
+        **costs,
+        "validation_error": None if failure else last["validation_error"],
+        "test_error": training.error(training.test) if test and not failure else None,
+        "epochs": training.epoch,
+        "seconds": sum(point["seconds"] for point in training.curves),
+        "failure": failure,
+    }
 
 
 class _Report(tune.Callback):

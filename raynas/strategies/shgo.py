@@ -230,6 +230,7 @@ def rounded(
             break
         expanded.add(best)
         look(_neighbours(best, space))
+    fresh = [one for one in ranks if ranks[one][0] == 0 and one not in unasked.known]
     return sorted(fresh, key=lambda one: (ranks[one], one))
 
 

@@ -5,12 +5,14 @@ Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raynas.errors import UserError
 from raynas.path_sampling import Paths, PathSampling, Sampling
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
@@ -33,7 +35,7 @@ class Uniform(FixedRule):
         self, space: SearchSpace, *, seed: int, paths: int = 1, sampling: Sampling = "keys", favour: float = 1.0
     ) -> None:
         super().__init__(space)
-        if paths < 1 or favour <= 0:
+        if paths < 1 or not 0 < favour < math.inf:
             raise ValueError(f"expected paths >= 1 and favour > 0, but got {paths=} and {favour=}; raise them")
         if sampling == "distinct" and favour != 1:
             raise ValueError(f'sampling = "distinct" draws all networks alike, but got {favour=}; leave out either')
@@ -41,7 +43,16 @@ class Uniform(FixedRule):
         self.sampling = PathSampling(space, single_paths if favour == 1 else self._favoured, sampling)
         self.paths = paths
         self.favour = favour
-        self.shares: list[NDArray[np.float64]] | None = None
+        self.shares: list[NDArray[np.float64]] = []
+
+    def check(self, supernet: Supernet) -> None:
+        """Raises UserError where a favour makes no difference, before anything is trained."""
+        shares = favoured(supernet, self.space, self.favour)
+        if self.favour != 1 and all(np.ptp(p) == 0 for p in shares):
+            raise UserError(
+                f"favour expects blocks with choices that have weights of their own and others that have none, but "
+                f"{self.space.name} has no such block; leave favour out."
+            )
 
     def step(
         self,
@@ -55,7 +66,7 @@ class Uniform(FixedRule):
         group: ReplicaGroup,
     ) -> StepResult:
         """Accumulate the gradient of each path on the training batch."""
-        if self.favour != 1 and self.shares is None:
+        if self.favour != 1 and not self.shares:
             self.shares = favoured(supernet, self.space, self.favour)
         paths = tuple(path for _ in range(self.paths) for path in self.sampling.draw(rng))
         total = torch.zeros((), device=train.labels_N.device)
@@ -67,7 +78,6 @@ class Uniform(FixedRule):
 
     def _favoured(self, space: SearchSpace, rng: np.random.Generator) -> Iterator[Paths]:
         del space
-        assert self.shares is not None
         while True:
             yield (draw(self.shares, rng),)
 
