@@ -13,13 +13,7 @@ adds the lines to records/consensus.md.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import shlex
-import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +23,10 @@ from jobs.benchmarks.ranking import (
     HEADER,
     TRUTHS,
     checked,
+    command,
     configure,
     figures,
+    machine,
     measures,
     options_of,
     read_table,
@@ -111,11 +107,9 @@ def _some(networks: list[Architecture], rng: np.random.Generator) -> list[Archit
 
 
 def _record(options: argparse.Namespace, lines: Mapping[str, Mapping[str, float]], count: int) -> None:
-    command = shlex.join(part for part in sys.argv[1:] if part not in ("--record", options.record))
-    facts = f"{datetime.datetime.now(tz=datetime.UTC).date()}, {os.cpu_count()} cores, {platform.machine()}"
     with RECORDS.open("a", encoding="utf-8") as records:
         records.write(
-            f"\n## {options.record}\n\n`{command}`; n = {count}; {facts}, torch {version('torch')}\n\n"
+            f"\n## {options.record}\n\n`{command()}`; n = {count}; {machine()}\n\n"
             "| ranking | tau-b | rho | P@5 % | best of 100 | regret |\n|---|---|---|---|---|---|\n"
         )
         for name, row in lines.items():

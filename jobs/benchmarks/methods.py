@@ -10,13 +10,7 @@ same command again continues. --record adds the lines to records/methods.md.
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
-import os
-import platform
-import shlex
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from jobs.benchmarks.ranking import SHARED, TRUTHS, paths_per_step
+from jobs.benchmarks.ranking import SHARED, TRUTHS, command, machine, paths_per_step
 from raynas.config import Config, load
 from raynas.distributed import pipeline
 from raynas.members import load_member
@@ -104,7 +98,6 @@ def _lines(config: Config, folder: Folder) -> list[str]:
     table = pq.read_table(SHARED / TRUTH.file, columns=[TRUTH.key, TRUTH.truth])
     accuracy = dict(zip(table[TRUTH.key].to_pylist(), table[TRUTH.truth].to_pylist(), strict=True))
     every_A = np.array(list(accuracy.values()))
-    machine = f"{datetime.datetime.now(tz=datetime.UTC).date()}, {os.cpu_count()} cores, {platform.machine()}"
     plan, found = make_plan(config), []
     for member in plan.members:
         place = f"supernets/{member.supernet}"
@@ -121,7 +114,7 @@ def _lines(config: Config, folder: Folder) -> list[str]:
         found.append(
             f"| {method} | {seed} | {state['steps']:,} | {sum(curves['seconds']) / 60:.1f} | `{name}` | "
             f"{sum(choice == SKIP for choice in derived)} | {reached:.2f} | {100 * np.mean(every_A < reached):.0f} | "
-            f"{machine}, torch {version('torch')} | `{shlex.join(sys.argv[1:])}` |"
+            f"{machine()} | `{command(values=0)}` |"
         )
     return found
 

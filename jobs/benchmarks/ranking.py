@@ -228,10 +228,6 @@ def figures(row: Mapping[str, float]) -> str:
 def _record(
     options: argparse.Namespace, rows: Mapping[str, Mapping[str, float]], minutes: Mapping[str, float], count: int
 ) -> None:
-    command = shlex.join(part for part in sys.argv[1:] if part not in ("--record", options.record))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    versions = f"torch {version('torch')}"
-    date = datetime.datetime.now(tz=datetime.UTC).date()
     with RECORDS.open("a", encoding="utf-8") as records:
         for name, row in rows.items():
             told = " | ".join(
@@ -244,9 +240,24 @@ def _record(
                 ]
             )
             records.write(
-                f"| {options.record} | {options.space} | {name} | {minutes[name]:g} | {count} | {told} | {date} | "
-                f"{machine}, {versions} | `{command}` |\n"
+                f"| {options.record} | {options.space} | {name} | {minutes[name]:g} | {count} | {told} | "
+                f"{machine()} | `{command()}` |\n"
             )
+
+
+def command(values: int = 1) -> str:
+    """What was asked for, without --record and its `values`."""
+    asked = sys.argv[1:]
+    if "--record" in asked:
+        place = asked.index("--record")
+        del asked[place : place + 1 + values]
+    return shlex.join(asked)
+
+
+def machine() -> str:
+    """When and where a figure was measured."""
+    date = datetime.datetime.now(tz=datetime.UTC).date()
+    return f"{date} | {os.cpu_count()} cores, {platform.machine()}, torch {version('torch')}"
 
 
 def each(minutes: Sequence[float], seeds: Sequence[int]) -> list[float]:
