@@ -14,6 +14,9 @@ from raynas.evaluation import PROXY
 from raynas.units import signed
 
 HEADERS = ("ranker", "agrees with the others", "weight")
+UNSURE = 1.64
+"""Standard deviations below which lie 95 % of a normal distribution."""
+
 NOTE = (
     "Agreement: correlation with the consensus of the others. Weight: what a standard deviation of a ranker's scores "
     "is worth to the aggregator reliability, which heeds what was trained from scratch; ± is a standard error."
@@ -43,6 +46,18 @@ def measure_belief(
     ]
 
 
+def undecided(scores_RA: NDArray[np.float64], accuracy_A: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which architectures may be the best for all that rankers and calibration say: shape (A,).
+
+    Those whose merit is not below the best one's by more than `UNSURE` of the deviation of the difference; each pair is
+    judged for itself. How often the best is among them: jobs/benchmarks/records/aggregation.md.
+    """
+    trust = measure(scores_RA, calibration_A=accuracy_A)
+    first = int(np.nanargmax(trust.merit_A))
+    deviation_A = np.hypot(trust.deviation_A, trust.deviation_A[first])
+    return np.asarray(trust.merit_A[first] - trust.merit_A <= UNSURE * deviation_A)
+
+
 def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Lines under `HEADERS` for what agreement.json holds of belief, the largest weight first."""
     return [
@@ -63,6 +78,16 @@ def sentence(agreement: Mapping[str, Any]) -> str:
     beaten = trained and trained[0] != ordered[0] and _exceeds(ordered[0], trained[0])
     proxy = " An untrained network's score is believed more than every supernet." if beaten else ""
     return f"Believed most: {most}; least: {least}.{proxy}"
+
+
+def undecided_in_words(agreement: Mapping[str, Any]) -> str:
+    """How many candidates may be the best; nothing of a ranking that is not calibrated."""
+    if agreement.get("undecided") is None:
+        return ""
+    return (
+        f"The best of the {agreement['candidates']} candidates is one of {agreement['undecided']} that rankers and "
+        "calibration cannot tell from the first (right nine times in ten)."
+    )
 
 
 def _exceeds(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

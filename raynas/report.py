@@ -112,11 +112,11 @@ def _verdict(record: RunRecord) -> Html:
 
 
 def _finalists(record: RunRecord, space: SearchSpace | None, page: Page) -> Html:
-    if not record.finalists:
-        return _waiting("No finalist has been named yet: the ranking, or what calibrates it, has not been made.")
     chosen = record.chosen
-    cards = element(
-        "div", *(_card(record, trial, space, trial is chosen) for trial in record.finalists), _class="cards"
+    cards = (
+        element("div", *(_card(record, trial, space, trial is chosen) for trial in record.finalists), _class="cards")
+        if record.finalists
+        else _waiting("No finalist has been named yet: the ranking, or what calibrates it, has not been made.")
     )
     if record.trained_otherwise:
         cards = join([element("p", record.trained_otherwise, _class="note"), cards])
@@ -230,7 +230,9 @@ def _agreement(agreement: Mapping[str, Any]) -> Html:
         "div",
         element("h3", "How far rankers are to be believed"),
         table(belief.HEADERS, belief.rows(agreement), numeric=range(1, len(belief.HEADERS))),
-        element("p", f"{belief.sentence(agreement)} {belief.NOTE}", _class="note"),
+        element(
+            "p", f"{belief.undecided_in_words(agreement)} {belief.sentence(agreement)} {belief.NOTE}", _class="note"
+        ),
         _class="card",
     )
     return element(

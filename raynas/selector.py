@@ -14,7 +14,7 @@ import scipy
 from numpy.typing import NDArray
 
 from raynas.architecture import Architecture, decode, encode
-from raynas.belief import measure_belief
+from raynas.belief import measure_belief, undecided
 from raynas.config import Config
 from raynas.evaluation import Evaluation
 from raynas.members import load_member
@@ -24,6 +24,9 @@ from raynas.space import SearchSpace
 
 SCORE = "score_"
 """What the columns of rankers' scores begin with."""
+
+FEWEST = 4
+"""Accuracies below which nothing is told of who may be the best, as nothing is of the gap."""
 
 AMONG = 1_000
 """Candidates, evenly through their encodings, that stand for all where the consensus is made once for each accuracy."""
@@ -105,6 +108,12 @@ class Ranking:
             }
         )
 
+    def _undecided(self) -> int | None:
+        """How many may be the best, if calibration has a say in the ranking: without, too few would be told."""
+        if np.sum(~np.isnan(self.accuracy_A)) < FEWEST:
+            return None
+        return int(undecided(self.scores_RA, self.accuracy_A).sum())
+
     def agreement(self, space: SearchSpace, most: int = 10) -> dict[str, Any]:
         """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently."""
         count = len(self.rankers)
@@ -118,6 +127,8 @@ class Ranking:
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
+            "candidates": len(self.architectures),
+            "undecided": self._undecided(),
             "belief": measure_belief(self.rankers, self.scores_RA, self.accuracy_A),
             "most_disputed": [
                 {

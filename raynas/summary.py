@@ -96,7 +96,11 @@ def _members(record: RunRecord) -> list[Table | Text]:
     agreement = record.agreement
     if agreement is None:
         return [table]
-    told = (agreement_in_words(agreement["rankers"], agreement["tau"]), belief.sentence(agreement))
+    told = (
+        agreement_in_words(agreement["rankers"], agreement["tau"]),
+        belief.sentence(agreement),
+        belief.undecided_in_words(agreement),
+    )
     return [table, Text(printable("\n".join(filter(None, told)) + "\n"))]
 
 

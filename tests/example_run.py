@@ -237,6 +237,8 @@ epochs = 6
         {
             "rankers": rankers,
             "aggregator": "reliability",
+            "candidates": len(ranking),
+            "undecided": 17,
             "belief": [
                 {"ranker": name, "agreement": 0.4, "agreement_error": 0.1, "weight": w, "weight_error": 0.05}
                 for name, w in zip(rankers, (0.2, 0.5, 0.1), strict=False)

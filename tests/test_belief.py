@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from raynas import seeds
-from raynas.belief import measure_belief, rows, sentence
+from raynas.belief import measure_belief, rows, sentence, undecided, undecided_in_words
 
 
 def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
@@ -44,6 +44,25 @@ def test_nothing_is_said_of_belief_where_the_aggregator_believes_all_alike() -> 
 
 def test_of_proxies_alone_there_is_no_supernet_to_be_believed_less() -> None:
     assert "supernet" not in sentence(agreement(1.0, 2.0, 3.0, names=("proxy_a", "proxy_b", "proxy_c")))
+
+
+def test_who_may_be_the_best_becomes_fewer_as_more_is_known() -> None:
+    rng = seeds.generator(0, "undecided")
+    truth_A = rng.normal(size=300)
+    counts = []
+    for noise, calibrated in ((1.0, 5), (0.3, 5), (0.3, 100)):
+        accuracy_A = np.where(np.arange(300) < calibrated, truth_A, np.nan)
+        open_A = undecided(truth_A + noise * rng.normal(size=(4, 300)), accuracy_A)
+        assert open_A[np.argmax(truth_A)]
+        counts.append(int(open_A.sum()))
+    assert counts == sorted(counts, reverse=True) and counts[0] > 2 * counts[-1]
+
+
+def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
+    assert undecided_in_words({}) == undecided_in_words({"undecided": None, "candidates": 5}) == ""
+    assert undecided_in_words({"undecided": 3, "candidates": 50}).startswith(
+        "The best of the 50 candidates is one of 3 "
+    )
 
 
 def test_one_ranker_is_not_compared() -> None:

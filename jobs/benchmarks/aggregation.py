@@ -2,6 +2,7 @@
 
     python jobs/benchmarks/aggregation.py --seeds 20
     python jobs/benchmarks/aggregation.py --seconds
+    python jobs/benchmarks/aggregation.py --undecided --seeds 20
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -27,12 +28,14 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.aggregators.borda import gumbel_scores
 from raynas.aggregators.reliability import measure
+from raynas.belief import undecided
 from raynas.members import family, load_member
 from raynas.rank_correlation import kendall_tau_b
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 SAMPLE = 200  # architectures of which the calibration architectures are chosen
+CANDIDATES = 300  # of a run
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -45,9 +48,13 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="some of the sets of rankers; left out: all")
     parser.add_argument("--aggregators", nargs="*", default=list(family("raynas.aggregators")), help="left out: all")
     parser.add_argument("--seconds", action="store_true", help="measure time instead")
+    parser.add_argument("--undecided", action="store_true", help="count those that may be the best instead")
     options = parser.parse_args()
     if options.seconds:
         _print_seconds()
+        return
+    if options.undecided:
+        _print_undecided(options)
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
@@ -153,6 +160,29 @@ def _print_taus(
         columns = [*found.values(), *inside]
         cells = [f"{np.mean(one):.3f}" + (f" ± {np.std(one):.3f}" if len(one) > 1 else "") for one in columns]
         print(f"{name:<32}{'yes' if spoilt else 'no':>8}{max(taus_R):>8.3f}" + "".join(f"{one:>20}" for one in cells))
+
+
+def _print_undecided(options: argparse.Namespace) -> None:
+    """Of random candidates, how many may be the best for all that is known, and how often the best is among them."""
+    print(
+        f"{'rankers':<32}{'undecided':>20}{'best among them':>20}   of {CANDIDATES}, {options.calibration} calibrated"
+    )
+    every = []
+    for name, (scores, truth_A) in ranker_sets().items():
+        found = []
+        for seed in range(options.seeds):
+            rng = seeds.generator(seed, "undecided", name)
+            some = rng.choice(len(truth_A), CANDIDATES, replace=False)
+            scores_RA = np.array(list(scores.values()))[:, some]
+            alone = measure(scores_RA)
+            rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
+            accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
+            open_A = undecided(scores_RA, accuracy_A)
+            found.append((open_A.sum(), open_A[np.argmax(truth_A[some])]))
+        count, right = np.mean(found, axis=0)
+        every.append(right)
+        print(f"{name:<32}{count:>20.1f}{right:>20.2f}", flush=True)
+    print(f"{'mean over the sets':<52}{np.mean(every):>20.3f}")
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:
