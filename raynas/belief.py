@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.aggregators.reliability import measure, reliability
-from raynas.evaluation import PROXY
+from raynas.evaluation import ALONE, PROXY
 from raynas.units import signed
 
 HEADERS = ("ranker", "agrees with the others", "weight")
@@ -74,10 +74,12 @@ def sentence(agreement: Mapping[str, Any]) -> str:
     most, least = (
         f"{one['ranker']} (weight {_told(one['weight'], one['weight_error'])})" for one in (ordered[0], ordered[-1])
     )
-    trained = [one for one in ordered if not one["ranker"].startswith(PROXY)]
-    beaten = trained and trained[0] != ordered[0] and _exceeds(ordered[0], trained[0])
-    proxy = " An untrained network's score is believed more than every supernet." if beaten else ""
-    return f"Believed most: {most}; least: {least}.{proxy}"
+    supernets = [one for one in ordered if not one["ranker"].startswith(ALONE)]
+    beaten = ""
+    if supernets and supernets[0] != ordered[0] and _exceeds(ordered[0], supernets[0]):
+        what = "An untrained network's score" if ordered[0]["ranker"].startswith(PROXY) else "A short training"
+        beaten = f" {what} is believed more than every supernet."
+    return f"Believed most: {most}; least: {least}.{beaten}"
 
 
 def undecided_in_words(agreement: Mapping[str, Any]) -> str:

@@ -264,6 +264,11 @@ class SelectorSettings(Settings):
     cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
+    short_epochs: int = Field(
+        0,
+        ge=0,
+        description="for which every candidate is trained from scratch, to rank beside the supernets; 0: none is",
+    )
 
     @model_validator(mode="after")
     def _have_effect(self) -> SelectorSettings:

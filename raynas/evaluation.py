@@ -12,6 +12,12 @@ SCORES = ("loss", "error")
 PROXY = "proxy_"
 """What the names of those rankers begin with that are proxies; a supernet's id is of hexadecimal digits."""
 
+SHORT = "short_"
+"""And of those that are short trainings from scratch; the epochs follow."""
+
+ALONE = (PROXY, SHORT)
+"""What rankers begin with that need no supernet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 import torch
@@ -22,10 +22,11 @@ from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, bundle
 from raynas.distributed.splits import Joined, read_joined
-from raynas.evaluation import PROXY, SCORES, Evaluation
+from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator
+from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 
@@ -39,13 +40,16 @@ MOST_DEATHS = 3
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which ranker (a supernet's id, or `proxy_NAME`), and whether for a candidate's evaluation or for scores alone.
+    """Which ranker (a supernet's id, or one of ALONE), and whether for a candidate's evaluation or for scores alone.
 
-    Scores alone are asked of proxies, and for reference architectures.
+    Scores alone are asked of rankers that need no supernet, and for reference architectures.
     """
 
     ranker: str
     candidates: bool = True
+
+
+Ranker: TypeAlias = SupernetEvaluator | ProxyEvaluator | ShortTrainingEvaluator
 
 
 class EvaluatorWorker:
@@ -57,7 +61,7 @@ class EvaluatorWorker:
     def __init__(self, config: Config, data: bytes) -> None:
         self.config = config
         self.data = data
-        self.evaluators: dict[str, SupernetEvaluator | ProxyEvaluator] = {}
+        self.evaluators: dict[str, Ranker] = {}
 
     def evaluate(
         self,
@@ -82,17 +86,16 @@ class EvaluatorWorker:
         evaluator = self._evaluator(ranker, weights)
         return [evaluator.measure(one) for one in architectures]
 
-    def _evaluator(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator | ProxyEvaluator:
+    def _evaluator(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
         if ranker not in self.evaluators:
             self.evaluators[ranker] = self._load(ranker, weights)
         return self.evaluators[ranker]
 
-    def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> SupernetEvaluator | ProxyEvaluator:
+    def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
         config, settings = self.config, self.config.evaluation
         device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
         dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
-        proxy = ranker.startswith(PROXY)
-        supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=proxy)
+        supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
         common: dict[str, Any] = {
             "supernet": supernet,
             "canonicalise": load_space(config.space).canonicalise,
@@ -101,7 +104,9 @@ class EvaluatorWorker:
             "seed": config.seed,
             "device": device,
         }
-        if proxy:
+        if ranker.startswith(SHORT):
+            return ShortTrainingEvaluator(epochs=config.selector.short_epochs, retraining=config.retraining, **common)
+        if ranker.startswith(PROXY):
             return ProxyEvaluator(proxy=ranker.removeprefix(PROXY), images=config.selector.proxy_images, **common)
         # copied: the arrays are the object store's own memory
         supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})
@@ -139,7 +144,7 @@ class EvaluatorPool:
 
     async def evaluate(self, ranker: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
-        asked = Asked(ranker, candidates=not ranker.startswith(PROXY))
+        asked = Asked(ranker, candidates=not ranker.startswith(ALONE))
         found = await self._ask(asked, [self.space.canonicalise(one) for one in architectures])
         return [
             Evaluation(architecture, evaluation.objectives, evaluation.failure)
@@ -258,9 +263,9 @@ class EvaluatorPool:
     def _weights(self, supernet: str) -> list[ray.ObjectRef]:
         """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one.
 
-        None for a proxy, whose weights the worker draws.
+        None for a ranker that needs no supernet: its weights the worker draws.
         """
-        if supernet.startswith(PROXY):
+        if supernet.startswith(ALONE):
             return []
         if supernet not in self.weights:
             identity, _, step = supernet.partition("@")

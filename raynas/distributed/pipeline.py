@@ -153,7 +153,7 @@ def _train(run: Run, stage: str, chosen: Trials) -> None:
 
 
 def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
-    """What every supernet and proxy and their consensus say of any architectures; higher is better in all.
+    """What every ranker and their consensus say of any architectures; higher is better in all.
 
     Limits do not matter.
     """
@@ -163,12 +163,12 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
         selector = start_selector(plan, run.folder)
         with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
             evaluations = ray.get(selector.score.remote(pool, list(architectures)))
-            proxies = ray.get(selector.score_proxies.remote(pool, list(architectures)))
+            alone = ray.get(selector.score_alone.remote(pool, list(architectures)))
             run.report("architectures", float(len(architectures)), {})
     scores = merits(evaluations, SCORES.index(config.evaluation.score))
     if not scores:
         raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
-    scores |= proxies
+    scores |= alone
     networks = [plan.space.canonicalise(one) for one in architectures]
     return pa.table(
         {

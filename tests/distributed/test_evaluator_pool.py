@@ -22,6 +22,7 @@ from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.plan import build_supernet
 from raynas.proxy_evaluator import ProxyEvaluator
+from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -34,7 +35,7 @@ FIRST, SECOND = "supernet-one", "supernet-two"
 ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
 ASKED = [*RandomSearch(SPACE, seed=0).ask(2 * CHUNK), *ISOMORPHIC]
 DISTINCT = len({SPACE.canonicalise(one) for one in ASKED})
-PLAIN = small_config(retraining={"space_settings": {"cells_per_stage": 2}})
+PLAIN = small_config(retraining={"space_settings": {"cells_per_stage": 2}}, selector={"short_epochs": 1})
 SLOW = small_config(evaluation={"costs": ("macs", "tests.distributed.slow_cost")})
 CHOOSY = small_config(evaluation={"costs": ("macs", "tests.distributed.fatal_cost")}, constraints={"macs": 60_000})
 
@@ -136,6 +137,19 @@ class TestTwoWorkers:
         known = ray.get(pool.counts.remote())["known"]
         assert ask(pool, "proxy_naswot", ASKED) == ask(pool, "proxy_naswot", ASKED) == expected
         assert ray.get(pool.counts.remote())["known"] == known + DISTINCT
+
+    def test_a_short_training_is_a_ranker_too(self, pool: Any, digits: Dataset) -> None:
+        alone = ShortTrainingEvaluator(
+            epochs=1,
+            supernet=build_supernet(PLAIN, digits, seed=PLAIN.seed, stand_alone=True),
+            canonicalise=SPACE.canonicalise,
+            split=split(digits, PLAIN.data.validation_fraction, PLAIN.seed),
+            data=PLAIN.data,
+            retraining=PLAIN.retraining,
+            seed=PLAIN.seed,
+            device=devices.prepare(1),
+        )
+        assert ask(pool, "short_1", ASKED[:2]) == [alone.measure(one) for one in ASKED[:2]]
 
     def test_what_an_earlier_attempt_scored_is_not_scored_again(self, pool: Any) -> None:
         before = ray.get(pool.counts.remote())

@@ -1,0 +1,64 @@
+"""Scores of short trainings from scratch: each architecture alone, for a few epochs of its own schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from raynas import seeds
+from raynas.architecture import Architecture, encode
+from raynas.config import DataSettings, RetrainingSettings
+from raynas.data import Split
+from raynas.evaluation import Evaluation, failed
+from raynas.retraining import StandAloneTraining
+from raynas.supernet import Supernet
+
+
+class ShortTrainingEvaluator:
+    """Evaluates architectures by their validation error after a training from scratch that is over soon.
+
+    A score is a pure function of (canonical architecture, settings, images, seed): all have the initial weights of one
+    supernet, as proxies do. Short trainings share no weights, so they err in other ways than supernets; they are for
+    networks that learn fast.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        supernet: Supernet,
+        canonicalise: Callable[[Architecture], Architecture],
+        split: Split,
+        data: DataSettings,
+        retraining: RetrainingSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.supernet = supernet
+        self.canonicalise = canonicalise
+        self.split = split
+        self.data = data
+        self.settings = retraining.model_copy(update={"epochs": epochs})
+        self.seed = seed
+        self.device = device
+
+    def measure(self, architecture: Architecture) -> Evaluation:
+        """The validation error of one architecture, 0..1; or why it has none."""
+        network = self.canonicalise(architecture)
+        try:
+            training = StandAloneTraining(
+                self.supernet.subnet(network),
+                self.split,
+                settings=self.settings,
+                data=self.data,
+                seed=seeds.integer(self.seed, "short", encode(network)),
+                device=self.device,
+            )
+            *_, last = training.epochs()
+        except Exception as fault:  # out of memory, or a fault of a user's own network
+            return failed(architecture, fault)
+        if not math.isfinite(last["train_loss"]):
+            return Evaluation(architecture, (), f"the loss is {last['train_loss']}")
+        return Evaluation(architecture, (last["validation_error"],))
