@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.aggregators.reliability import measure, reliability
+from raynas.aggregators.reliability import Trust, reliability
 from raynas.evaluation import ALONE, PROXY
 from raynas.units import signed
 
@@ -23,14 +23,8 @@ NOTE = (
 )
 
 
-def measure_belief(
-    rankers: Sequence[str], scores_RA: NDArray[np.float64], accuracy_A: NDArray[np.float64]
-) -> list[dict[str, Any]]:
-    """One entry of agreement.json's `belief` for each ranker; None for what is not defined.
-
-    scores_RA: higher is better, NaN unknown. accuracy_A: of what calibrates, NaN of the rest.
-    """
-    trust = measure(scores_RA, calibration_A=accuracy_A)
+def entries(rankers: Sequence[str], trust: Trust) -> list[dict[str, Any]]:
+    """One entry of agreement.json's `belief` for each ranker; None for what is not defined."""
     columns = {
         "agreement": trust.agreement_R,
         "agreement_error": trust.agreement_error_R,
@@ -46,13 +40,12 @@ def measure_belief(
     ]
 
 
-def undecided(scores_RA: NDArray[np.float64], accuracy_A: NDArray[np.float64]) -> NDArray[np.bool_]:
+def undecided(trust: Trust) -> NDArray[np.bool_]:
     """Which architectures may be the best for all that rankers and calibration say: shape (A,).
 
     Those whose merit is not below the best one's by more than `UNSURE` of the deviation of the difference; each pair is
     judged for itself. How often the best is among them: jobs/benchmarks/records/aggregation.md.
     """
-    trust = measure(scores_RA, calibration_A=accuracy_A)
     first = int(np.nanargmax(trust.merit_A))
     deviation_A = np.hypot(trust.deviation_A, trust.deviation_A[first])
     return np.asarray(trust.merit_A[first] - trust.merit_A <= UNSURE * deviation_A)

@@ -12,11 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
-from raynas.selector import scores_of
+from raynas.selector import FEWEST, scores_of
 from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
-FEWEST = 4  # architectures below which no correlation is told
 NORMAL = 1.96  # standard deviations either side that hold 95 %
 
 
@@ -102,9 +101,10 @@ def measure_gap(run: Folder) -> dict[str, Any]:
                 inherited.setdefault(row["canonical"], []).append(row["error"])
     config, results, points = run.read_toml("config.toml"), _results(run), []
     comparable = config.get("evaluation", {}).get("scored_on", "validation") == "validation"
-    ranking = run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus"))
-    consensus_A, predicted_A = _column(ranking["consensus"].to_pylist()), _predicted(ranking.to_pydict())
-    for a, row in enumerate(ranking.to_pylist()):
+    table = run.read_table("ranking.parquet", ("rank", "architecture", "name", "consensus"))
+    ranking = table.to_pydict()
+    consensus_A, predicted_A = _column(ranking["consensus"]), _predicted(ranking)
+    for a, row in enumerate(table.to_pylist()):
         if row["architecture"] not in results:
             continue
         result, errors = results[row["architecture"]], inherited.get(row["architecture"])
@@ -122,14 +122,15 @@ def measure_gap(run: Folder) -> dict[str, Any]:
                 scores=scores_of(row),
             )
         )
-    gap = measure(points, seed=config["seed"]) | _stability(run)
+    gap = measure(points, seed=config["seed"]) | _stability(run, ranking, results)
     run.write_json("gap.json", gap)
     return gap
 
 
-def _stability(run: Folder) -> dict[str, Any]:
+def _stability(
+    run: Folder, ranking: Mapping[str, Sequence[Any]], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
-    ranking = run.read_table("ranking.parquet").to_pydict()
     scores = {name: _column(values) for name, values in scores_of(ranking).items()}
     states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
@@ -139,7 +140,6 @@ def _stability(run: Folder) -> dict[str, Any]:
         if columns:
             scores_RA = np.stack([*(_column(late[name]) for name in columns), last_A])
             groups.append(Rankings(f"{label}, {len(scores_RA)} late steps", "steps", scores_RA))
-    results = _results(run)
     accuracy_A = -_column([results.get(one, {}).get("validation_error") for one in ranking["architecture"]])
     consensus = Rankings("consensus", "consensus", _predicted(ranking)[None])
     return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}

@@ -13,8 +13,9 @@ import pyarrow as pa
 import scipy
 from numpy.typing import NDArray
 
+from raynas import belief
+from raynas.aggregators.reliability import measure
 from raynas.architecture import Architecture, decode, encode
-from raynas.belief import measure_belief, undecided
 from raynas.config import Config
 from raynas.evaluation import Evaluation
 from raynas.members import load_member
@@ -26,7 +27,7 @@ SCORE = "score_"
 """What the columns of rankers' scores begin with."""
 
 FEWEST = 4
-"""Accuracies below which nothing is told of who may be the best, as nothing is of the gap."""
+"""Accuracies below which nothing is told of who may be the best, nor any correlation of the gap."""
 
 AMONG = 1_000
 """Candidates, evenly through their encodings, that stand for all where the consensus is made once for each accuracy."""
@@ -108,12 +109,6 @@ class Ranking:
             }
         )
 
-    def _undecided(self) -> int | None:
-        """How many may be the best, if calibration has a say in the ranking: without, too few would be told."""
-        if np.sum(~np.isnan(self.accuracy_A)) < FEWEST:
-            return None
-        return int(undecided(self.scores_RA, self.accuracy_A).sum())
-
     def agreement(self, space: SearchSpace, most: int = 10) -> dict[str, Any]:
         """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently."""
         count = len(self.rankers)
@@ -123,13 +118,15 @@ class Ranking:
         ranks_RA = ranks(self.scores_RA)
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
+        trust = measure(self.scores_RA, calibration_A=self.accuracy_A)
+        calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
         return {
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
             "candidates": len(self.architectures),
-            "undecided": self._undecided(),
-            "belief": measure_belief(self.rankers, self.scores_RA, self.accuracy_A),
+            "undecided": int(belief.undecided(trust).sum()) if calibrated else None,
+            "belief": belief.entries(self.rankers, trust),
             "most_disputed": [
                 {
                     "architecture": encode(self.architectures[row]),
@@ -203,6 +200,8 @@ def _held_out(
 ) -> NDArray[np.float64]:
     known = np.flatnonzero(~np.isnan(accuracy_A))
     held_out_A = np.full(len(architectures), np.nan)
+    if not len(known):
+        return held_out_A
     by_encoding = sorted(range(len(architectures)), key=lambda row: architectures[row])
     evenly = np.linspace(0, len(architectures) - 1, min(len(architectures), AMONG)).astype(int).tolist()
     kept = sorted({*(by_encoding[place] for place in evenly), *known.tolist()})

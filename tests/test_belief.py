@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from raynas import seeds
-from raynas.belief import measure_belief, rows, sentence, undecided, undecided_in_words
+from raynas.aggregators.reliability import measure
+from raynas.belief import entries, rows, sentence, undecided, undecided_in_words
 
 
 def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
@@ -14,7 +15,7 @@ def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> di
     truth_A = rng.normal(size=300)
     scores_RA = truth_A + np.array(noises)[:, None] * rng.normal(size=(len(noises), 300))
     accuracy_A = np.where(np.arange(300) < calibrated, truth_A, np.nan)
-    return {"aggregator": "reliability", "belief": measure_belief(names, scores_RA, accuracy_A)}
+    return {"aggregator": "reliability", "belief": entries(names, measure(scores_RA, calibration_A=accuracy_A))}
 
 
 def test_the_better_ranker_comes_first_and_the_sentence_names_it() -> None:
@@ -52,7 +53,7 @@ def test_who_may_be_the_best_becomes_fewer_as_more_is_known() -> None:
     counts = []
     for noise, calibrated in ((1.0, 5), (0.3, 5), (0.3, 100)):
         accuracy_A = np.where(np.arange(300) < calibrated, truth_A, np.nan)
-        open_A = undecided(truth_A + noise * rng.normal(size=(4, 300)), accuracy_A)
+        open_A = undecided(measure(truth_A + noise * rng.normal(size=(4, 300)), calibration_A=accuracy_A))
         assert open_A[np.argmax(truth_A)]
         counts.append(int(open_A.sum()))
     assert counts == sorted(counts, reverse=True) and counts[0] > 2 * counts[-1]

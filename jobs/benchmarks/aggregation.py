@@ -177,7 +177,7 @@ def _print_undecided(options: argparse.Namespace) -> None:
             alone = measure(scores_RA)
             rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
             accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
-            open_A = undecided(scores_RA, accuracy_A)
+            open_A = undecided(measure(scores_RA, calibration_A=accuracy_A))
             found.append((open_A.sum(), open_A[np.argmax(truth_A[some])]))
         count, right = np.mean(found, axis=0)
         every.append(right)

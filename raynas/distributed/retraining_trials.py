@@ -6,7 +6,6 @@ ranking is measured against.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from raynas import device as devices
 from raynas import seeds
 from raynas.architecture import Architecture, decode
 from raynas.checkpoint import load_state, save_state, save_weights, weights_file
+from raynas.config import content_hash
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
 from raynas.distributed.population import run_trials
@@ -85,7 +85,7 @@ def _calibration(rows: Iterable[Mapping[str, Any]]) -> Trials:
 def _calibration_place(row: Mapping[str, Any]) -> str:
     """By architecture, as there is no rank yet; a file system takes names of 255 bytes at most."""
     name = row["architecture"]
-    return f"calibration/{name if len(name) <= LONGEST else hashlib.sha256(name.encode()).hexdigest()}"
+    return f"calibration/{name if len(name) <= LONGEST else content_hash(name)}"
 
 
 def _holds(folder: Folder, file: str, row: Mapping[str, Any]) -> bool:
