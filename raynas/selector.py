@@ -35,7 +35,8 @@ AMONG = 1_000
 Aggregator = Callable[..., NDArray[np.float64]]
 """scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better).
 
-One with a keyword `calibration_A` is given accuracies of training from scratch, NaN where there is none.
+One with a keyword `calibration_A` is given accuracies of training from scratch, NaN where there is none; one with
+`choices_AB` the architectures themselves, in canonical form.
 """
 
 
@@ -118,7 +119,7 @@ class Ranking:
         ranks_RA = ranks(self.scores_RA)
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
-        trust = measure(self.scores_RA, calibration_A=self.accuracy_A)
+        trust = measure(self.scores_RA, calibration_A=self.accuracy_A, choices_AB=np.array(self.architectures))
         calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
         return {
             "aggregator": self.aggregator,
@@ -274,13 +275,19 @@ def consensus(
     given = {}
     if calibration_A is not None and heeds_calibration(aggregator):
         given["calibration_A"] = calibration_A[columns]
+    if _takes(aggregator, "choices_AB"):
+        given["choices_AB"] = np.array(distinct)
     merged = dict(zip(distinct, aggregator(scores_RA[:, columns], **given), strict=True))
     return np.array([merged[network] for network in networks])
 
 
 def heeds_calibration(aggregator: Aggregator) -> bool:
     """Whether it is given accuracies of training from scratch."""
-    return "calibration_A" in inspect.signature(aggregator).parameters
+    return _takes(aggregator, "calibration_A")
+
+
+def _takes(aggregator: Aggregator, keyword: str) -> bool:
+    return keyword in inspect.signature(aggregator).parameters
 
 
 def ranks(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -172,3 +172,28 @@ def test_errors_of_agreement_need_three_rankers() -> None:
     scores_RA, _ = panel(0)
     assert np.isnan(measure(scores_RA[:2]).agreement_error_R).all()
     assert np.all(measure(scores_RA).agreement_error_R > 0)
+
+
+def test_calibration_tells_what_all_rankers_get_wrong_of_a_choice() -> None:
+    """They see nothing of what the first block's choice is worth; without calibration nor does the consensus."""
+    with_choices, without = [], []
+    for seed in range(4):
+        scores_RA, truth_A = panel(seed)
+        choices_AB = np.random.default_rng(200 + seed).integers(3, size=(len(truth_A), 4))
+        truth_A += choices_AB[:, 0]
+        known_A = some(truth_A, seed, count=40)
+        np.testing.assert_array_equal(reliability(scores_RA, choices_AB=choices_AB), reliability(scores_RA))
+        with_choices.append((reliability(scores_RA, calibration_A=known_A, choices_AB=choices_AB), truth_A))
+        without.append((reliability(scores_RA, calibration_A=known_A), truth_A))
+    assert mean_tau(*with_choices) > mean_tau(*without) + 0.05
+
+
+def test_choices_that_tell_nothing_cost_little() -> None:
+    with_choices, without = [], []
+    for seed in range(4):
+        scores_RA, truth_A = panel(seed)
+        choices_AB = np.random.default_rng(200 + seed).integers(3, size=(len(truth_A), 4))
+        known_A = some(truth_A, seed)
+        with_choices.append((reliability(scores_RA, calibration_A=known_A, choices_AB=choices_AB), truth_A))
+        without.append((reliability(scores_RA, calibration_A=known_A), truth_A))
+    assert mean_tau(*with_choices) > mean_tau(*without) - 0.02

@@ -262,13 +262,17 @@ def test_one_ranker_disputes_nothing() -> None:
     assert agreement["tau"] == [[1]] and agreement["most_disputed"] == []
 
 
-def test_aggregators_that_heed_calibration_are_given_it_in_the_order_of_the_encodings() -> None:
+def test_aggregators_are_given_calibration_and_choices_in_the_order_of_the_encodings() -> None:
     given = []
 
     def heeds(
-        scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None
+        scores_RA: NDArray[np.float64],
+        *,
+        calibration_A: NDArray[np.float64] | None = None,
+        choices_AB: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         given.append(calibration_A)
+        np.testing.assert_array_equal(choices_AB, sorted(distinct))
         return scores_RA[0]
 
     distinct = sorted(networks(10))[::-1]
@@ -329,7 +333,7 @@ def test_of_many_candidates_some_stand_for_all_where_the_consensus_is_made_anew(
     some = ranking(candidates, scores_RA, reliability, accuracies=accuracies)
     again = ranking([candidates[a] for a in order], scores_RA[:, order], reliability, accuracies=accuracies)
     np.testing.assert_array_equal(some.held_out_A, again.held_out_A)
-    np.testing.assert_allclose(some.held_out_A, whole.held_out_A, atol=0.05)
+    np.testing.assert_allclose(some.held_out_A, whole.held_out_A, atol=0.1)
 
 
 def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:

@@ -1,4 +1,4 @@
-"""What the accuracies of a few architectures change: a Gaussian process over what the rankers say of all.
+"""What the accuracies of a few architectures change: a Gaussian process over all, and what the rankers say of them.
 
 Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: sections 2.2, 2.7 and 5.4.1.
 """
@@ -19,6 +19,8 @@ SCALE, LINEAR, CURVED, ALONE, NOISE = 0.25, 0.3, 0.3, 0.7, 0.3
 """Prior medians of variances, in the unit of merit: of merit's own scale, of the weights of all rankers, of what is not
 linear in them, of the weight of one that counts alone, of what no ranker sees; the logarithms' deviation is 1."""
 
+ALIKE = 0.07  # and of what architectures of like choices have in common, whatever rankers say of them
+
 LEVEL = 10.0  # variance of the mean: the accuracies of some do not say how these stand among all
 JITTER = 1e-6
 UNLIKELY = 1e-3  # odds below which an explanation is left out
@@ -31,13 +33,15 @@ def calibrate(
     merit_A: NDArray[np.float64],
     deviation_A: NDArray[np.float64],
     calibration_A: NDArray[np.float64],
+    choices_AB: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Weights and their standard errors, merit and its standard deviation, given accuracies; NaN where there is none.
 
     z_RA: Gumbel scores, complete. trust_R: the share of each in what may be changed of weight_R and merit_A, which are
     what the rankers' agreement has made of them. Either merit follows all rankers, with weights that depart from those,
-    and not only linearly; or it follows one of them alone: as likely before the accuracies are seen. The calibrated
-    are where their accuracies put them.
+    and not only linearly, and what rankers get wrong of one architecture, of its choices, they get wrong of those that
+    differ in few of them; or it follows one of them alone: as likely before the accuracies are seen. The calibrated are
+    where their accuracies put them.
     """
     rows = np.flatnonzero(~np.isnan(calibration_A + merit_A))
     target_N = np.nan_to_num(gumbel_scores(calibration_A[None, rows])[0])
@@ -46,7 +50,11 @@ def calibrate(
     *ranker_RF, merit_F = np.eye(len(features_FA))
     share_R = trust_R / trust_R.sum()
     scales = [(SCALE, merit_F / max(float(np.nanvar(merit_A)), JITTER)), (LINEAR, np.append(share_R, 0))]
-    together = _Explanation(features_FA, rows, target_N, merit_F, scales, z_RA * np.sqrt(share_R)[:, None])
+    coordinates_AR = (z_RA * np.sqrt(share_R)[:, None]).T
+    surfaces = [(CURVED, cdist(coordinates_AR, coordinates_AR[rows], "sqeuclidean"))]
+    if choices_AB is not None:
+        surfaces.append((ALIKE, choices_AB.shape[1] * cdist(choices_AB, choices_AB[rows], "hamming")))
+    together = _Explanation(features_FA, rows, target_N, merit_F, scales, surfaces)
     alone = [_Explanation(features_FA, rows, target_N, 0 * one_F, [(ALONE, one_F)]) for one_F in ranker_RF]
     evidence = np.array([one.evidence for one in (together, *alone)])
     odds = np.exp(evidence - evidence.max()) * np.append(1, np.full(len(alone), 1 / len(alone)))
@@ -59,10 +67,11 @@ def calibrate(
 
 
 class _Explanation:
-    """Regression on features (F, A) whose weights have prior mean mean_F, and on coordinates of a curved surface.
+    """Regression on features (F, A) whose weights have prior mean mean_F, and on curved surfaces.
 
-    scales: for each part of the weights' variance its scale's median and the variances. The logarithms of all scales
-    are those of largest posterior density; evidence is its logarithm.
+    scales: for each part of the weights' variance its scale's median and the variances. surfaces: for each the median
+    of its variance, and the squared distances from the known to all, (A, N), of which it is a squared exponential. The
+    logarithms of all scales are those of largest posterior density; evidence is its logarithm.
     """
 
     def __init__(
@@ -72,14 +81,14 @@ class _Explanation:
         target_N: NDArray[np.float64],
         mean_F: NDArray[np.float64],
         scales: Sequence[tuple[float, NDArray[np.float64]]],
-        curved_RA: NDArray[np.float64] | None = None,
+        surfaces: Sequence[tuple[float, NDArray[np.float64]]] = (),
     ) -> None:
-        self.features_FA, self.rows, self.mean_F, self.curved_RA = features_FA, rows, mean_F, curved_RA
+        self.features_FA, self.rows, self.mean_F = features_FA, rows, mean_F
+        self.curved = [np.exp(-squared_AN / 2) for _, squared_AN in surfaces]
         known_FN = features_FA[:, rows]
         own = [(known_FN.T * variance_F) @ known_FN for _, variance_F in scales]
-        own += [] if curved_RA is None else [_curved(curved_RA[:, rows], curved_RA[:, rows])]
-        own_KNN = np.array([*own, np.eye(len(rows))])
-        centre_K = np.log([*(median for median, _ in scales), *([] if curved_RA is None else [CURVED]), NOISE])
+        own_KNN = np.array([*own, *(curved_AN[rows] for curved_AN in self.curved), np.eye(len(rows))])
+        centre_K = np.log([*(median for median, _ in (*scales, *surfaces)), NOISE])
         off_N = target_N - mean_F @ known_FN
 
         def loss(scale_K: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -107,17 +116,13 @@ class _Explanation:
     def merits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and variance of each architecture's merit."""
         cross_AN, before_A = self.features_FA.T @ self.gain_FN, self.variance_F @ self.features_FA**2
-        *_, curved, noise = self.scale_K
-        if self.curved_RA is not None:
-            cross_AN += curved * _curved(self.curved_RA, self.curved_RA[:, self.rows])
-            before_A += curved
+        *scale_K, noise = self.scale_K
+        for scale, curved_AN in zip(scale_K[len(scale_K) - len(self.curved) :], self.curved, strict=True):
+            cross_AN += scale * curved_AN
+            before_A += scale
         cross_AN[self.rows, np.arange(len(self.rows))] += noise  # what no ranker sees of these was measured
         variance_A = before_A + noise - np.sum(cross_AN @ self.inverse_NN * cross_AN, axis=1)
         return self.mean_F @ self.features_FA + cross_AN @ self.solved_N, variance_A
-
-
-def _curved(one_RA: NDArray[np.float64], other_RN: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.exp(-cdist(one_RA.T, other_RN.T, "sqeuclidean") / 2))
 
 
 def _inverse(covariance_NN: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

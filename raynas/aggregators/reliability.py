@@ -38,18 +38,27 @@ class Trust:
 
 
 def reliability(
-    scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None
+    scores_RA: NDArray[np.float64],
+    *,
+    calibration_A: NDArray[np.float64] | None = None,
+    choices_AB: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Rank from 0 (worst) to 1 (best) of each architecture's merit: shape (R, A) -> (A,).
 
     scores_RA: higher is better; NaN where a ranker has no score. calibration_A: accuracy of training from scratch, NaN
-    where it is not known. NaN where nobody has a score.
+    where it is not known. choices_AB: the architectures, by which calibration tells what rankers get wrong of those
+    like it. NaN where nobody has a score.
     """
-    merit_A = measure(scores_RA, calibration_A=calibration_A).merit_A
+    merit_A = measure(scores_RA, calibration_A=calibration_A, choices_AB=choices_AB).merit_A
     return np.asarray(scaled_ranks(np.round(merit_A, 9)[None])[0])  # equal merits must not differ by rounding
 
 
-def measure(scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64] | None = None) -> Trust:
+def measure(
+    scores_RA: NDArray[np.float64],
+    *,
+    calibration_A: NDArray[np.float64] | None = None,
+    choices_AB: NDArray[np.int64] | None = None,
+) -> Trust:
     """Learn what the rankers are worth, from each other and from the accuracies of a few architectures.
 
     The Gumbel score of ranker r is taken to be loading_r merit + error: one common factor. Loadings are those that
@@ -77,7 +86,7 @@ def measure(scores_RA: NDArray[np.float64], *, calibration_A: NDArray[np.float64
         filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
         trust_R = np.maximum(np.abs(agreement_R), LEAST)
         weight_R, weight_error_R, merit_A, deviation_A = calibrate(
-            filled_RA, trust_R, weight_R, merit_A, deviation_A, calibration_A
+            filled_RA, trust_R, weight_R, merit_A, deviation_A, calibration_A, choices_AB
         )
     return Trust(agreement_R, error_R, weight_R, weight_error_R, merit_A, deviation_A)
 
