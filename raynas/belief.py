@@ -40,15 +40,19 @@ def entries(rankers: Sequence[str], trust: Trust) -> list[dict[str, Any]]:
     ]
 
 
-def undecided(trust: Trust) -> NDArray[np.bool_]:
-    """Which architectures may be the best for all that rankers and calibration say: shape (A,).
+def undecided(trust: Trust, count: int = 1) -> NDArray[np.bool_]:
+    """Which architectures may be among the `count` best for all that rankers and calibration say: shape (A,).
 
-    Those whose merit is not below the best one's by more than `UNSURE` of the deviation of the difference; each pair is
-    judged for itself. How often the best is among them: jobs/benchmarks/records/aggregation.md.
+    Those whose merit is not below that of the `count`-th by more than `UNSURE` of the deviation of the difference; each
+    pair is judged for itself. How often the best is among them: jobs/benchmarks/records/aggregation.md. Nobody is whose
+    merit is NaN.
     """
-    first = int(np.nanargmax(trust.merit_A))
-    deviation_A = np.hypot(trust.deviation_A, trust.deviation_A[first])
-    return np.asarray(trust.merit_A[first] - trust.merit_A <= UNSURE * deviation_A)
+    known = int(np.sum(~np.isnan(trust.merit_A)))
+    if not known:
+        return np.zeros(len(trust.merit_A), dtype=bool)
+    last = np.argsort(-trust.merit_A, kind="stable")[min(count, known) - 1]
+    deviation_A = np.hypot(trust.deviation_A, trust.deviation_A[last])
+    return np.asarray(trust.merit_A[last] - trust.merit_A <= UNSURE * deviation_A)
 
 
 def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -83,6 +87,24 @@ def undecided_in_words(agreement: Mapping[str, Any]) -> str:
         f"The best of the {agreement['candidates']} candidates is one of {agreement['undecided']} that rankers and "
         "calibration cannot tell from the first (right nine times in ten)."
     )
+
+
+def race_in_words(agreement: Mapping[str, Any]) -> str:
+    """How many candidates were trained for how many epochs and, of a calibrated ranking, whether the best are settled.
+
+    Nothing of a run without short trainings.
+    """
+    race = agreement.get("race")
+    if race is None:
+        return ""
+    numbers = [f"{one['candidates']} for {one['epochs']}" for one in race["trained"]]
+    told = f"Short trainings (candidates for epochs): {', '.join(numbers)}"
+    if race["undecided"] is None:
+        return f"{told}."
+    best = f"the {race['finalists']} best are" if race["finalists"] > 1 else "the best is"
+    if race["undecided"] == race["finalists"]:
+        return f"{told}; {best} settled."
+    return f"{told}; {best} not settled: {race['undecided']} candidates are open."
 
 
 def _exceeds(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raynas.errors import UserError, closest, reason
 from raynas.members import full_path
@@ -264,14 +265,24 @@ class SelectorSettings(Settings):
     cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
-    short_epochs: int = Field(
-        0,
-        ge=0,
-        description="for which every candidate is trained from scratch, to rank beside the supernets; 0: none is",
+    short_epochs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
+        (),
+        description="for which candidates are trained from scratch, to rank beside the supernets: all of them for the "
+        "first number, those that may be among the finalists for the next; one number is a list of it, 0 of none",
     )
+
+    @field_validator("short_epochs", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return ((value,) if value else ()) if type(value) is int else value
 
     @model_validator(mode="after")
     def _have_effect(self) -> SelectorSettings:
+        if any(shorter >= longer for shorter, longer in pairwise(self.short_epochs)):
+            raise ValueError(
+                f"expected short_epochs that rise, e.g. [1, 3, 9], but got {list(self.short_epochs)}; sort them, and "
+                "name each once"
+            )
         if not self.proxies:
             self._refuse_idle('proxies, e.g. ["zico"],', "proxy_images")
         return self

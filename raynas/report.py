@@ -226,13 +226,16 @@ def _agreement(agreement: Mapping[str, Any]) -> Html:
         ],
         numeric=range(1, len(rankers) + 1),
     )
+    told = " ".join(
+        filter(
+            None, (belief.undecided_in_words(agreement), belief.race_in_words(agreement), belief.sentence(agreement))
+        )
+    )
     believed = element(
         "div",
         element("h3", "How far rankers are to be believed"),
         table(belief.HEADERS, belief.rows(agreement), numeric=range(1, len(belief.HEADERS))),
-        element(
-            "p", f"{belief.undecided_in_words(agreement)} {belief.sentence(agreement)} {belief.NOTE}", _class="note"
-        ),
+        element("p", f"{told} {belief.NOTE}", _class="note"),
         _class="card",
     )
     return element(

@@ -17,9 +17,10 @@ from raynas import belief
 from raynas.aggregators.reliability import measure
 from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
-from raynas.evaluation import Evaluation
+from raynas.evaluation import SHORT, Evaluation
 from raynas.members import load_member
 from raynas.pareto import pareto_front
+from raynas.racing import Rungs, foretold
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
 
@@ -110,8 +111,11 @@ class Ranking:
             }
         )
 
-    def agreement(self, space: SearchSpace, most: int = 10) -> dict[str, Any]:
-        """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently."""
+    def agreement(self, space: SearchSpace, trained: Mapping[int, int], most: int = 10) -> dict[str, Any]:
+        """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently.
+
+        trained: by epochs, how many candidates had a short training.
+        """
         count = len(self.rankers)
         taus: list[list[float | None]] = [[1.0] * count for _ in range(count)]
         for i, j in combinations(range(count), 2):
@@ -121,6 +125,14 @@ class Ranking:
         disputed = np.argsort(-span_A, kind="stable")[:most]
         trust = measure(self.scores_RA, calibration_A=self.accuracy_A, choices_AB=np.array(self.architectures))
         calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
+        race: dict[str, Any] = {}
+        if trained:
+            finalists = int(self.finalist_A.sum())
+            race["race"] = {
+                "trained": [{"epochs": epochs, "candidates": number} for epochs, number in trained.items()],
+                "finalists": finalists,
+                "undecided": int(belief.undecided(trust, finalists).sum()) if calibrated else None,
+            }
         return {
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
@@ -137,6 +149,7 @@ class Ranking:
                 for row in disputed
                 if span_A[row] > 0
             ],
+            **race,
         }
 
 
@@ -229,6 +242,28 @@ def candidates_table(
             "calibration": pa.array([one in chosen for one in architectures], pa.bool_()),
         }
     )
+
+
+def with_race(table: pa.Table, rungs: Rungs) -> pa.Table:
+    """Candidates with the one ranker that short trainings make, and columns `short_N` of what was measured.
+
+    The ranker has the name of the last rung, and of each network what was measured there or is foretold. A column
+    `short_N` has nothing (null) of a network that was not trained for so long, and NaN of one that failed.
+    """
+    networks = [decode(one) for one in table.column("architecture").to_pylist()]
+    told = foretold(rungs)
+    columns: dict[str, list[float | None]] = {f"{SCORE}{SHORT}{max(rungs)}": [told[one] for one in networks]}
+    columns |= {f"{SHORT}{epochs}": [scores.get(one) for one in networks] for epochs, scores in rungs.items()}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values, pa.float64()))
+    return table
+
+
+def short_trainings(table: pa.Table) -> dict[int, int]:
+    """By epochs, how many candidates had a short training."""
+    numbers = [name.removeprefix(SHORT) for name in table.column_names if name.startswith(SHORT)]
+    # a cost's name may begin so, too
+    return {int(one): len(table) - table.column(f"{SHORT}{one}").null_count for one in numbers if one.isdigit()}
 
 
 def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Architecture, float] | None = None) -> Ranking:

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
         "costs": ["parameters", "macs", "tests.distributed.slow_cost"],
     },
     "search": {"evaluations": EVALUATIONS, "batch_size": 4, "cpus_per_member": 0.5},
-    "selector": {"leaders": 6, "finalists": 2, "proxies": ["zico"]},
+    "selector": {"leaders": 6, "finalists": 2, "proxies": ["zico"], "short_epochs": [1, 2]},
     "retraining": {"epochs": 2, "calibration": 3},
     "members": [
         {"method": "nsga2", "settings": {"population_size": 6}},
@@ -104,6 +104,13 @@ class Driver:
         """Whether the members have `least` evaluations together, and at least one of them is to search on."""
         counts = [sum(row["failure"] is None for row in rows(self.run, member)) for member in MEMBERS]
         return sum(counts) >= least and min(counts) < EVALUATIONS
+
+    def racing(self) -> bool:
+        """Whether candidates are in their short trainings: the stage before has ended, and they are not on file."""
+        timings = self.run / "timings.json"
+        return (
+            timings.exists() and '"ranking"' in timings.read_text() and not (self.run / "candidates.parquet").exists()
+        )
 
     def retraining(self) -> bool:
         """Whether a network has been trained from scratch for an epoch at least, and not to its end."""

@@ -39,7 +39,7 @@ def make_finished_run(storage: Path, name: str) -> Path:
     _train(plan, run)
     ranking = _search(plan, run)
     run.write_json("members.json", {"random_search": {"state": "done", "failure": None, "evaluations": 6}})
-    run.write_json("agreement.json", ranking.agreement(plan.space))
+    run.write_json("agreement.json", ranking.agreement(plan.space, {}))
     run.write_table("ranking.parquet", ranking.table(plan.space))
     _retrain(plan, run)
     return Path(run.location)

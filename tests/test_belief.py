@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from raynas import seeds
 from raynas.aggregators.reliability import measure
-from raynas.belief import entries, rows, sentence, undecided, undecided_in_words
+from raynas.belief import entries, race_in_words, rows, sentence, undecided, undecided_in_words
 
 
 def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
@@ -59,11 +62,45 @@ def test_who_may_be_the_best_becomes_fewer_as_more_is_known() -> None:
     assert counts == sorted(counts, reverse=True) and counts[0] > 2 * counts[-1]
 
 
+@pytest.mark.parametrize("noise", [0.3, 3.0])
+def test_who_may_be_among_more_are_those_who_may_be_among_fewer_and_others(noise: float) -> None:
+    rng = seeds.generator(0, "undecided")
+    trust = measure(rng.normal(size=60) + noise * rng.normal(size=(4, 60)))
+    order = np.argsort(-trust.merit_A)
+    before_A = np.zeros(60, dtype=bool)
+    for count in (1, 2, 5, 30, 60, 61):
+        open_A = undecided(trust, count)
+        assert open_A[order[:count]].all() and open_A[before_A].all()
+        before_A = open_A
+    assert before_A.all()
+
+
+def test_of_whom_nobody_says_anything_none_may_be_among_the_best() -> None:
+    trust = measure(np.array([[0.3, 0.1, 0.2], [0.4, 0.3, 0.0]]))
+    gone = replace(trust, merit_A=np.array([np.nan, 1.0, np.nan]))
+    assert undecided(gone, 2).tolist() == [False, True, False]
+    assert not undecided(replace(trust, merit_A=np.full(3, np.nan)), 2).any()
+
+
 def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
     assert undecided_in_words({}) == undecided_in_words({"undecided": None, "candidates": 5}) == ""
     assert undecided_in_words({"undecided": 3, "candidates": 50}).startswith(
         "The best of the 50 candidates is one of 3 "
     )
+
+
+def test_short_trainings_are_told_and_whether_they_settle_who_the_best_are() -> None:
+    trained = [{"epochs": 1, "candidates": 120}, {"epochs": 3, "candidates": 47}]
+    told = "Short trainings (candidates for epochs): 120 for 1, 47 for 3"
+
+    def said(finalists: int, undecided: int | None) -> str:
+        return race_in_words({"race": {"trained": trained, "finalists": finalists, "undecided": undecided}})
+
+    assert race_in_words({}) == ""
+    assert said(3, None) == f"{told}."  # not calibrated
+    assert said(3, 3) == f"{told}; the 3 best are settled."
+    assert said(3, 12) == f"{told}; the 3 best are not settled: 12 candidates are open."
+    assert said(1, 2) == f"{told}; the best is not settled: 2 candidates are open."
 
 
 def test_one_ranker_is_not_compared() -> None:

@@ -47,8 +47,13 @@ def test_a_flag_reaches_one_entry_of_a_list_and_keeps_the_others() -> None:
 
 
 def test_resolved_settings_are_read_back_the_same() -> None:
-    config = load(None, ["constraints.macs=3e6", "evaluation.workers=2"])
+    config = load(None, ["constraints.macs=3e6", "evaluation.workers=2", "selector.short_epochs=[1, 3]"])
     assert check(tomllib.loads(tomli_w.dumps(settings_of(config)))) == config
+
+
+@pytest.mark.parametrize(("given", "meant"), [("0", ()), ("3", (3,)), ("[]", ()), ("[1, 3]", (1, 3))])
+def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str, meant: tuple[int, ...]) -> None:
+    assert load(None, [f"selector.short_epochs={given}"]).selector.short_epochs == meant
 
 
 @pytest.mark.parametrize(
@@ -88,6 +93,13 @@ def test_resolved_settings_are_read_back_the_same() -> None:
         ("training.replicas=3", "batch_size that 3 replicas can share"),
         ("constraints.flops=1", "evaluation.costs"),
         ("selector.cost=flops", "evaluation.costs"),
+        ("selector.short_epochs=[3, 1]", "selector: expected short_epochs that rise, e.g. [1, 3, 9], but got [3, 1]"),
+        ("selector.short_epochs=[1, 1]", "expected short_epochs that rise, e.g. [1, 3, 9], but got [1, 1]"),
+        ("selector.short_epochs=[0, 1]", "selector.short_epochs.0: expected greater than or equal to 1, but got 0"),
+        ("selector.short_epochs=-1", "selector.short_epochs.0: expected greater than or equal to 1, but got -1"),
+        ('selector.short_epochs=["1"]', "selector.short_epochs.0: expected a valid integer, but got '1'"),
+        ("selector.short_epochs=few", "selector.short_epochs: expected a list, but got 'few'"),
+        ("selector.short_epochs=true", "selector.short_epochs: expected a list, but got True"),
         ("training.steps", "section.key=value"),
         ("=3", "section.key=value"),
         ("training..steps=3", "section.key=value"),

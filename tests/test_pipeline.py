@@ -26,9 +26,11 @@ from raynas.derivations.mode import mode
 from raynas.pareto import pareto_front
 from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_plan
 from raynas.proxy_evaluator import ProxyEvaluator
+from raynas.racing import Rungs, foretold, race
 from raynas.retraining import StandAloneTraining
 from raynas.search import schema
 from raynas.selector import consensus
+from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
@@ -63,11 +65,39 @@ class Run:
 
     @property
     def rankers(self) -> list[str]:
-        return [*(one.label for one in self.plan.supernets), "proxy_zico"]
+        return [*(one.label for one in self.plan.supernets), "proxy_zico", f"short_{max(self.rungs)}"]
 
     def merits(self, ranker: str, architectures: list[Architecture]) -> list[float]:
-        """What a supernet or the proxy says of these, as an evaluator in this process does; higher is better."""
+        """What a ranker says of these, as an evaluator in this process does; higher is better."""
+        if ranker.startswith("short_"):
+            return self.train(int(ranker.removeprefix("short_")), architectures)
         evaluator = self.proxy if ranker == "proxy_zico" else self.evaluators[ranker]
+        return [-evaluator.measure(one).objectives[0] for one in architectures]
+
+    @cached_property
+    def rungs(self) -> Rungs:
+        """The race of the candidates, in this process."""
+        candidates = self.rows("candidates.parquet")
+        names = [*(one.label for one in self.plan.supernets), "proxy_zico"]
+        scores_RA = np.array([[row[f"score_{name}"] for row in candidates] for name in names])
+        settings = self.plan.config.selector
+        networks = [decode(row["architecture"]) for row in candidates]
+        return race(networks, scores_RA, settings.short_epochs, settings.finalists, self.train)
+
+    def train(self, epochs: int, architectures: list[Architecture]) -> list[float]:
+        """What trainings of so many epochs say of these."""
+        settings = self.plan.config
+        dataset = load(settings.data.name)
+        evaluator = ShortTrainingEvaluator(
+            epochs=epochs,
+            supernet=build_supernet(settings, dataset, seed=settings.seed, stand_alone=True),
+            canonicalise=SPACE.canonicalise,
+            split=split(dataset, settings.data.validation_fraction, settings.seed),
+            data=settings.data,
+            retraining=settings.retraining,
+            seed=settings.seed,
+            device=device.prepare(1),
+        )
         return [-evaluator.measure(one).objectives[0] for one in architectures]
 
     @cached_property
@@ -153,7 +183,7 @@ def test_the_random_baseline_can_be_switched_off() -> None:
 
 def test_every_stage_says_how_long_it_took(run: Run) -> None:
     timings = run.json("timings.json")
-    stages = ["supernets", "population", "ranking", "calibration", "retraining", "gap"]
+    stages = ["supernets", "population", "ranking", "race", "calibration", "retraining", "gap"]
     assert [one["stage"] for one in timings] == stages
     assert all(one["seconds"] >= 0 for one in timings)
 
@@ -263,8 +293,10 @@ def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> 
     assert len(set(networks)) == len(networks) >= 6
     assert all(SPACE.canonicalise(one) == one for one in networks)
     scores_RA = np.array([[row[f"score_{ranker}"] for row in rows] for ranker in run.rankers])
-    for scores_A, ranker in zip(scores_RA, run.rankers, strict=True):
+    for scores_A, ranker in zip(scores_RA[:-1], run.rankers[:-1], strict=True):
         assert run.merits(ranker, networks) == scores_A.tolist()
+    told = foretold(run.rungs)
+    assert scores_RA[-1].tolist() == [told[one] for one in networks]
     merged_A = consensus(networks, scores_RA, reliability, accuracies(run, rows))
     assert [row["consensus"] for row in rows] == merged_A.tolist() == sorted(merged_A, reverse=True)
 
@@ -318,11 +350,22 @@ def test_the_agreement_of_the_rankers_is_written(run: Run) -> None:
     agreement = run.json("agreement.json")
     assert agreement["rankers"] == run.rankers
     tau = np.array(agreement["tau"])
-    assert np.array_equal(tau, tau.T) and np.array_equal(np.diag(tau), np.ones(3)) and (abs(tau) <= 1).all()
+    assert np.array_equal(tau, tau.T) and np.array_equal(np.diag(tau), np.ones(4)) and (abs(tau) <= 1).all()
     ranked = {row["architecture"]: row for row in run.rows("ranking.parquet")}
     for one in agreement["most_disputed"]:
         row = ranked[one["architecture"]]
         assert one["ranks"] == {label: row[f"rank_{label}"] for label in agreement["rankers"]}
+
+
+def test_the_race_is_that_of_one_process_and_is_told(run: Run) -> None:
+    rows = run.rows("candidates.parquet")
+    for epochs, scores in run.rungs.items():
+        assert [row[f"short_{epochs}"] for row in rows] == [scores.get(decode(row["architecture"])) for row in rows]
+    counts = [{"epochs": epochs, "candidates": len(scores)} for epochs, scores in run.rungs.items()]
+    assert counts[0] == {"epochs": 1, "candidates": len(rows)} and len(counts) == 2
+    assert run.json("agreement.json")["race"] == {"trained": counts, "finalists": 2, "undecided": None}
+    for said in (run.printed, (run.path / "report.html").read_text()):
+        assert f"{len(rows)}for1,{counts[1]['candidates']}for2." in "".join(said.split())
 
 
 def trained(run: Run) -> list[tuple[str, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from raynas.config import check
 from raynas.evaluation import Evaluation
 from raynas.members import family, load_member
 from raynas.pareto import pareto_front
+from raynas.racing import foretold
 from raynas.selector import (
     Ranking,
     candidates_table,
@@ -25,7 +26,10 @@ from raynas.selector import (
     rank,
     rank_candidates,
     ranks,
+    scores_of,
+    short_trainings,
     spread,
+    with_race,
 )
 from raynas.strategies.random_search import RandomSearch
 from raynas.testing import STAGES
@@ -241,7 +245,7 @@ def test_there_are_no_more_finalists_than_candidates() -> None:
 
 def test_rankers_agree_with_themselves_and_with_their_like() -> None:
     base = np.arange(12.0)
-    agreement = ranking(networks(12), np.stack([base, np.exp(base), -base])).agreement(STAGES)
+    agreement = ranking(networks(12), np.stack([base, np.exp(base), -base])).agreement(STAGES, {})
     assert agreement["rankers"] == ["ranker0", "ranker1", "ranker2"]
     assert agreement["tau"] == [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
     spans = [max(one["ranks"].values()) - min(one["ranks"].values()) for one in agreement["most_disputed"]]
@@ -250,7 +254,7 @@ def test_rankers_agree_with_themselves_and_with_their_like() -> None:
 
 def test_agreement_is_told_of_what_both_scored() -> None:
     scores_RA = np.array([[1.0, 2, 3, np.nan, np.nan], [1.0, 2, 3, 2, 1], [np.nan, np.nan, np.nan, 5, np.nan]])
-    agreement = ranking(networks(5), scores_RA).agreement(STAGES)
+    agreement = ranking(networks(5), scores_RA).agreement(STAGES, {})
     assert agreement["tau"] == [[1, 1, None], [1, 1, None], [None, None, 1]]
     disputed = {one["architecture"]: one["ranks"] for one in agreement["most_disputed"]}
     assert disputed.pop(encode(networks(5)[3])) == {"ranker0": None, "ranker1": 2.5, "ranker2": 1}
@@ -258,7 +262,7 @@ def test_agreement_is_told_of_what_both_scored() -> None:
 
 
 def test_one_ranker_disputes_nothing() -> None:
-    agreement = ranking(networks(5), scores(1, 5)).agreement(STAGES)
+    agreement = ranking(networks(5), scores(1, 5)).agreement(STAGES, {})
     assert agreement["tau"] == [[1]] and agreement["most_disputed"] == []
 
 
@@ -345,3 +349,25 @@ def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:
     expected = rank(candidates, said, costs, aggregator=kemeny, finalists=3, cost="macs", calibration=candidates[3:6])
     found = rank_candidates(table, config).table(STAGES)
     assert _equal_but_nan(found.to_pydict(), expected.table(STAGES).to_pydict())
+
+
+def test_short_trainings_are_one_ranker_and_what_each_rung_measured_is_on_file() -> None:
+    candidates, scores_RA = networks(12), scores(2, 12)
+    said = {f"ranker{r}": list(row) for r, row in enumerate(scores_RA)}
+    costs = {"parameters": [1.0] * 12, "macs": [2.0] * 12}
+    rungs = {2: dict(zip(candidates, scores_RA[0], strict=True)), 10: {one: 3.0 for one in candidates[:5]}}
+    rungs[10][candidates[4]] = np.nan
+    table = with_race(candidates_table(candidates, said, costs, []), rungs)
+    columns = table.to_pydict()
+    assert list(scores_of(columns)) == ["ranker0", "ranker1", "short_10"]
+    assert [repr(one) for one in columns["short_10"]] == ["3.0"] * 4 + ["nan"] + ["None"] * 7
+    assert columns["short_2"] == scores_RA[0].tolist()
+    told = foretold(rungs)
+    np.testing.assert_equal(columns["score_short_10"], [told[one] for one in candidates])
+    assert short_trainings(table) == {2: 12, 10: 5}
+    found = rank_candidates(table, check({}))
+    assert found.rankers == ("ranker0", "ranker1", "short_10")
+    race = found.agreement(STAGES, short_trainings(table))["race"]
+    trained = [{"epochs": 2, "candidates": 12}, {"epochs": 10, "candidates": 5}]
+    assert race == {"trained": trained, "finalists": 3, "undecided": None}  # not calibrated
+    assert "race" not in found.agreement(STAGES, {})

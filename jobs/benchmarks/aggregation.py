@@ -3,6 +3,7 @@
     python jobs/benchmarks/aggregation.py --seeds 20
     python jobs/benchmarks/aggregation.py --seconds
     python jobs/benchmarks/aggregation.py --undecided --seeds 20
+    python jobs/benchmarks/aggregation.py --race --seeds 20
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -10,6 +11,8 @@ architecture, one of them, the truth then being the mean of the other two. No ag
 calibration architectures: as in a run, at equal distances down the consensus of a random sample of architectures.
 A seed draws that sample, and the two rankers of noise which, with the best ranker upside down, join the others in the
 second half of each line. `inside` is how often the truth lies within 1.96 standard deviations of merit.
+--race lets trainings of NAS-Bench-201 join what else is known of random candidates: 12 epochs for all, 200 for all, or
+200 for those that 12 leave in the race; the truth is the mean of two other trainings of 200 epochs.
 --seconds measures the processor's seconds for 100,000 architectures and 12 rankers, one score in ten of them missing.
 """
 
@@ -28,14 +31,17 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.aggregators.borda import gumbel_scores
 from raynas.aggregators.reliability import measure
+from raynas.architecture import Architecture
 from raynas.belief import undecided
 from raynas.members import family, load_member
+from raynas.racing import foretold, race
 from raynas.rank_correlation import kendall_tau_b
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 SAMPLE = 200  # architectures of which the calibration architectures are chosen
 CANDIDATES = 300  # of a run
+FINALISTS = 3
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -49,7 +55,11 @@ def main() -> None:
     parser.add_argument("--aggregators", nargs="*", default=list(family("raynas.aggregators")), help="left out: all")
     parser.add_argument("--seconds", action="store_true", help="measure time instead")
     parser.add_argument("--undecided", action="store_true", help="count those that may be the best instead")
+    parser.add_argument("--race", action="store_true", help="race short trainings instead")
     options = parser.parse_args()
+    if options.race:
+        _print_races(options)
+        return
     if options.seconds:
         _print_seconds()
         return
@@ -183,6 +193,52 @@ def _print_undecided(options: argparse.Namespace) -> None:
         every.append(right)
         print(f"{name:<32}{count:>20.1f}{right:>20.2f}", flush=True)
     print(f"{'mean over the sets':<52}{np.mean(every):>20.3f}")
+
+
+def _print_races(options: argparse.Namespace) -> None:
+    """Of random candidates, what short trainings cost, and how well all that is known then ranks and finds the best."""
+    found = _columns("nb201_cifar10.parquet")
+    trainings = {12: found["c10_valid_12"], 200: found["c10_test_200_s1"]}
+    truth_A = (found["c10_test_200_s2"] + found["c10_test_200_s3"]) / 2
+    whole = np.flatnonzero(~np.isnan(trainings[200] + truth_A))
+    names = ("epochs", "tau", f"regret of {FINALISTS}", "open", f"of the {FINALISTS} best")
+    print(f"{'rankers':<24}{'trained for':<14}" + "".join(f"{name:>18}" for name in names) + f"   of {CANDIDATES}")
+    for name, (scores, _) in ranker_sets().items():
+        if not (name.startswith("201") and "c10_valid_12" not in scores and len(scores) > 1):
+            continue
+        told: dict[str, list[tuple[float, ...]]] = {}
+        for seed in range(options.seeds):
+            rng = seeds.generator(seed, "race", name)
+            some = rng.choice(whole, CANDIDATES, replace=False)
+            scores_RA, true_A = np.array(list(scores.values()))[:, some], truth_A[some]
+            alone = measure(scores_RA)
+            rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
+            accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), true_A, np.nan)
+            networks: list[Architecture] = [(row,) for row in some.tolist()]
+
+            def train(epochs: int, runners: list[Architecture]) -> list[float]:
+                return [float(trainings[epochs][row]) for (row,) in runners]
+
+            for epochs in ((), (12,), (12, 200), (200,)):
+                rungs = race(networks, scores_RA, epochs, FINALISTS, train)
+                column = foretold(rungs) if rungs else {}
+                given_RA = np.vstack([scores_RA, *([[column[one] for one in networks]] if column else [])])
+                trust = measure(given_RA, calibration_A=accuracy_A if options.calibration else None)
+                open_A, first = undecided(trust, FINALISTS), np.argsort(-trust.merit_A)[:FINALISTS]
+                told.setdefault(" then ".join(map(str, epochs)) or "nothing", []).append(
+                    (
+                        sum(number * len(rung) for number, rung in rungs.items()),
+                        kendall_tau_b(trust.merit_A, true_A),
+                        true_A.max() - true_A[first].max(),
+                        open_A.sum(),
+                        open_A[np.argsort(-true_A)[:FINALISTS]].mean(),
+                    )
+                )
+        for trained, values in told.items():
+            mean, deviation = np.mean(values, axis=0), np.std(values, axis=0)
+            cells = [f"{mean[0]:.0f}", *(f"{mean[i]:.3f} ± {deviation[i]:.3f}" for i in (1, 2))]
+            cells += [f"{mean[3]:.0f}", f"{mean[4]:.2f}"]
+            print(f"{name:<24}{trained:<14}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:

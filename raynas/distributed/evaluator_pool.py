@@ -105,7 +105,8 @@ class EvaluatorWorker:
             "device": device,
         }
         if ranker.startswith(SHORT):
-            return ShortTrainingEvaluator(epochs=config.selector.short_epochs, retraining=config.retraining, **common)
+            epochs = int(ranker.removeprefix(SHORT))
+            return ShortTrainingEvaluator(epochs=epochs, retraining=config.retraining, **common)
         if ranker.startswith(PROXY):
             return ProxyEvaluator(proxy=ranker.removeprefix(PROXY), images=config.selector.proxy_images, **common)
         # copied: the arrays are the object store's own memory

@@ -24,15 +24,25 @@ from raynas.distributed.retraining_trials import Trials, calibration_accuracies,
 from raynas.distributed.selector_actor import merits, start_selector
 from raynas.distributed.shards import train_supernets
 from raynas.errors import UserError
-from raynas.evaluation import SCORES
+from raynas.evaluation import PROXY, SCORES, SHORT
 from raynas.feasibility import check_constraints
 from raynas.gap import measure_gap
 from raynas.plan import Plan, make_plan
 from raynas.progress import Progress
+from raynas.racing import race
 from raynas.run import same_data
 from raynas.run_files import CANDIDATES
 from raynas.search import read_evaluations
-from raynas.selector import SCORE, consensus, heeds_calibration, load_aggregator, rank_candidates
+from raynas.selector import (
+    SCORE,
+    consensus,
+    heeds_calibration,
+    load_aggregator,
+    rank_candidates,
+    scores_of,
+    short_trainings,
+    with_race,
+)
 from raynas.storage import Folder
 
 
@@ -108,7 +118,7 @@ def select(run: Run) -> None:
         _train(run, "calibration", chosen)
         accuracies = calibration_accuracies(run.folder)
     ranking = rank_candidates(candidates, config, accuracies)
-    run.folder.write_json("agreement.json", ranking.agreement(run.plan.space))
+    run.folder.write_json("agreement.json", ranking.agreement(run.plan.space, short_trainings(candidates)))
     run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
 
 
@@ -132,11 +142,36 @@ def _search(run: Run) -> None:
         with run.stage("ranking", {"leaders": 1.0}, "rankings"):
             candidates = ray.get(selector.candidates.remote(pool))
             architectures = [decode(one) for one in candidates.column("architecture").to_pylist()]
-            run.folder.write_table(CANDIDATES, candidates)
             late = ray.get(selector.score_snapshots.remote(pool, architectures))
-            run.folder.write_table("snapshots.parquet", late)
             run.report("leaders", 1.0, {"architectures": float(len(architectures))})
         ray.kill(selector)
+        if config.selector.short_epochs:
+            candidates = _race(run, pool, candidates)
+        run.folder.write_table(CANDIDATES, candidates)
+        run.folder.write_table("snapshots.parquet", late)
+
+
+def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
+    """The candidates with what short trainings say of them.
+
+    A driver that is killed here leaves nothing: its next attempt trains again, and comes to the same.
+    """
+    settings = run.plan.config.selector
+    networks = [decode(one) for one in candidates.column("architecture").to_pylist()]
+    known = scores_of({name: candidates.column(name).to_numpy() for name in candidates.column_names})
+
+    def train(epochs: int, runners: list[Architecture]) -> list[float]:
+        ranker, facts = f"{SHORT}{epochs}", {"of": float(len(runners))}
+        calls = waiting = [pool.evaluate.remote(ranker, [one]) for one in runners]
+        while waiting:
+            run.report(ranker, float(len(calls) - len(waiting)), facts)
+            _, waiting = ray.wait(waiting)
+        run.report(ranker, float(len(calls)), facts)
+        return merits({ranker: [one for found in ray.get(calls) for one in found]}, 0)[ranker]
+
+    with run.stage("race", {f"{SHORT}{settings.short_epochs[0]}": float(len(networks))}, "trainings"):
+        rungs = race(networks, np.array(list(known.values())), settings.short_epochs, settings.finalists, train)
+    return with_race(candidates, rungs)
 
 
 def stand_alone(run: Run) -> None:
@@ -155,7 +190,7 @@ def _train(run: Run, stage: str, chosen: Trials) -> None:
 def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     """What every ranker and their consensus say of any architectures; higher is better in all.
 
-    Limits do not matter.
+    Limits do not matter. Nothing is raced: all are trained for as long as the run's last candidates were.
     """
     config = run.plan.config.model_copy(update={"constraints": {}})
     plan = replace(run.plan, config=config)
@@ -163,7 +198,7 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
         selector = start_selector(plan, run.folder)
         with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
             evaluations = ray.get(selector.score.remote(pool, list(architectures)))
-            alone = ray.get(selector.score_alone.remote(pool, list(architectures)))
+            alone = ray.get(selector.score_alone.remote(pool, list(architectures), _alone(run)))
             run.report("architectures", float(len(architectures)), {})
     scores = merits(evaluations, SCORES.index(config.evaluation.score))
     if not scores:
@@ -178,6 +213,16 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
             "consensus": _merged(run, networks, scores),
         }
     )
+
+
+def _alone(run: Run) -> list[str]:
+    """The rankers that need no supernet, as the run's candidates have them: a race may end before its last rung."""
+    if run.folder.exists(CANDIDATES):
+        supernets = [one.label for one in run.plan.rankers]
+        columns = dict.fromkeys(run.folder.read_table(CANDIDATES).column_names)
+        return [name for name in scores_of(columns) if name not in supernets]
+    settings = run.plan.config.selector
+    return [*(f"{PROXY}{one}" for one in settings.proxies), *(f"{SHORT}{one}" for one in settings.short_epochs[-1:])]
 
 
 def _merged(run: Run, networks: list[Architecture], scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 
 from raynas.architecture import Architecture, encode
-from raynas.evaluation import PROXY, SCORES, SHORT, Evaluation
+from raynas.evaluation import PROXY, SCORES, Evaluation
 from raynas.plan import Plan
 from raynas.search import Record
 from raynas.selector import candidates_table, leaders, spread
@@ -50,7 +50,7 @@ class Selector:
         }
 
     def candidates(self, pool: Any) -> pa.Table:
-        """Have the pool score all members' leaders, and what calibrates, with every ranker."""
+        """Have the pool score all members' leaders, and what calibrates, with every supernet and proxy."""
         config, space = self.plan.config, self.plan.space
         columns = (*SCORES, *config.evaluation.costs)
         candidates: dict[Architecture, None] = {}
@@ -74,12 +74,11 @@ class Selector:
         calls = {one.label: pool.evaluate.remote(one.id, list(architectures)) for one in self._trained()}
         return {label: ray.get(call) for label, call in calls.items()}
 
-    def score_alone(self, pool: Any, architectures: Sequence[Architecture]) -> dict[str, list[float]]:
-        """What rankers say that need no supernet, by their names; higher is better, NaN where one has no score."""
-        settings = self.plan.config.selector
-        names = [f"{PROXY}{one}" for one in settings.proxies]
-        names += [f"{SHORT}{settings.short_epochs}"] if settings.short_epochs else []
-        calls = {name: pool.evaluate.remote(name, list(architectures)) for name in names}
+    def score_alone(
+        self, pool: Any, architectures: Sequence[Architecture], rankers: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """What these rankers say, which need no supernet; higher is better, NaN where one has no score."""
+        calls = {name: pool.evaluate.remote(name, list(architectures)) for name in rankers}
         return merits({name: ray.get(call) for name, call in calls.items()}, 0)
 
     def score_snapshots(self, pool: Any, architectures: Sequence[Architecture]) -> pa.Table:
@@ -107,7 +106,8 @@ class Selector:
             name: [one.objectives[len(SCORES) + column] for one in measured]
             for column, name in enumerate(config.evaluation.costs)
         }
-        scores = merits(evaluations, self._score) | self.score_alone(pool, candidates)
+        proxies = [f"{PROXY}{name}" for name in config.selector.proxies]
+        scores = merits(evaluations, self._score) | self.score_alone(pool, candidates, proxies)
         return candidates_table(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},

@@ -31,7 +31,7 @@ def evaluated(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """All of a run that must not depend on what happened to it."""
-    files = ["ranking.parquet", "agreement.json", "gap.json", "snapshots.parquet"]
+    files = ["candidates.parquet", "ranking.parquet", "agreement.json", "gap.json", "snapshots.parquet"]
     files += [str(path.relative_to(run)) for path in run.glob("*/*/weights.safetensors")]
     costs = load(str(run / "config.toml")).evaluation.costs
     columns = ("index", "architecture", "canonical", "loss", "error", *costs, "failure")
@@ -64,8 +64,12 @@ def test_a_driver_its_actors_and_its_trials_killed_at_every_stage_change_nothing
         second.kill(lambda: second.searching(16))
         assert keeps(second.run, before)
         before = evaluated(second.run)
+        third = attempts.enter_context(Driver(place_of_runs, "killed"))
+        third.kill_actors("EvaluatorPool", lambda: third.searching(24))
+        third.kill_actors("EvaluatorWorker", third.racing)
+        third.kill_actors("EvaluatorPool", third.racing)
+        third.kill(third.racing)
         last = attempts.enter_context(Driver(place_of_runs, "killed"))
-        last.kill_actors("EvaluatorPool", lambda: last.searching(24))
         last.kill_actors("ImplicitFunc", last.retraining)
         last.finish()
     assert outcome(last.run) == expected
