@@ -317,6 +317,7 @@ class Family(StrEnum):
     strategies = "strategies"
     costs = "costs"
     proxies = "proxies"
+    predictors = "predictors"
     aggregators = "aggregators"
     datasets = "datasets"
 

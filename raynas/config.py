@@ -269,6 +269,9 @@ class SelectorSettings(Settings):
         ge=0,
         description="for which every candidate is trained from scratch, to rank beside the supernets; 0: none is",
     )
+    predictors: tuple[str, ...] = Field(
+        (), description="what is learnt of each supernet's scores of other architectures, to rank beside it"
+    )
 
     @model_validator(mode="after")
     def _have_effect(self) -> SelectorSettings:

@@ -164,11 +164,12 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
         with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
             evaluations = ray.get(selector.score.remote(pool, list(architectures)))
             alone = ray.get(selector.score_alone.remote(pool, list(architectures)))
+            predicted = ray.get(selector.predict.remote(list(architectures), evaluations))
             run.report("architectures", float(len(architectures)), {})
     scores = merits(evaluations, SCORES.index(config.evaluation.score))
     if not scores:
         raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
-    scores |= alone
+    scores |= alone | predicted
     networks = [plan.space.canonicalise(one) for one in architectures]
     return pa.table(
         {
