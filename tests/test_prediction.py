@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from raynas import prediction, seeds
+from raynas.aggregators.reliability import reliability
 from raynas.architecture import Architecture
 from raynas.members import load_member, members
 from raynas.prediction import Predictor, predictions
@@ -107,6 +108,20 @@ def test_of_several_supernets_the_mean_is_told() -> None:
 def test_a_supernet_that_scored_nothing_has_no_say() -> None:
     scores, asked = scores_of(networks()), networks()[:30]
     np.testing.assert_array_equal(predicted(scores, {}, asked=asked), predicted(scores, asked=asked))
+
+
+def test_a_wrong_supernet_is_not_believed_for_agreeing_with_its_copy() -> None:
+    rng = seeds.generator(0, "copy")
+    asked = networks()
+    truth_A = np.array([*scores_of(asked).values()])
+    others_RA = truth_A + 0.7 * truth_A.std() * rng.normal(size=(4, len(asked)))
+    wrong_A = rng.normal(size=(6, 5))[np.arange(6), np.array(asked)].sum(axis=1)
+    copy_A = predicted(dict(zip(asked, wrong_A.tolist(), strict=True)), asked=asked)
+    assert kendall_tau_b(copy_A, wrong_A) > 0.7 > 0.3 > abs(kendall_tau_b(copy_A, truth_A))
+    without, with_copy = (
+        kendall_tau_b(reliability(np.vstack([others_RA, *own])), truth_A) for own in ([wrong_A], [wrong_A, copy_A])
+    )
+    assert with_copy > without - 0.02
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
