@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.aggregators.reliability import Trust, reliability
-from raynas.evaluation import ALONE, PROXY
+from raynas.evaluation import ALONE, PREDICTOR, PROXY
 from raynas.units import signed
 
 HEADERS = ("ranker", "agrees with the others", "weight")
@@ -71,9 +71,9 @@ def sentence(agreement: Mapping[str, Any]) -> str:
     most, least = (
         f"{one['ranker']} (weight {_told(one['weight'], one['weight_error'])})" for one in (ordered[0], ordered[-1])
     )
-    supernets = [one for one in ordered if not one["ranker"].startswith(ALONE)]
+    supernets = [one for one in ordered if not one["ranker"].startswith((*ALONE, PREDICTOR))]
     beaten = ""
-    if supernets and supernets[0] != ordered[0] and _exceeds(ordered[0], supernets[0]):
+    if supernets and ordered[0]["ranker"].startswith(ALONE) and _exceeds(ordered[0], supernets[0]):
         what = "An untrained network's score" if ordered[0]["ranker"].startswith(PROXY) else "A short training"
         beaten = f" {what} is believed more than every supernet."
     return f"Believed most: {most}; least: {least}.{beaten}"

@@ -227,7 +227,7 @@ def rank(
     ] = None,
     address: Address = None,
 ) -> None:
-    """Search and rank in a run; or score any list of architectures with a run's supernets and proxies.
+    """Search and rank in a run; or score any list of architectures with a run's supernets, proxies and predictors.
 
     Where selector.aggregator heeds calibration, as the default does, the calibration architectures are trained from
     scratch before the ranking is made. The Parquet of a list has the columns architecture, name, one per supernet and
@@ -317,6 +317,7 @@ class Family(StrEnum):
     strategies = "strategies"
     costs = "costs"
     proxies = "proxies"
+    predictors = "predictors"
     aggregators = "aggregators"
     datasets = "datasets"
 

@@ -270,6 +270,9 @@ class SelectorSettings(Settings):
         description="for which candidates are trained from scratch, to rank beside the supernets: all of them for the "
         "first number, those that may be among the finalists for the next; one number is a list of it, 0 of none",
     )
+    predictors: tuple[str, ...] = Field(
+        (), description="what is learnt of each supernet's scores of other architectures, to rank beside it"
+    )
 
     @field_validator("short_epochs", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from raynas.space import Connection, is_none, is_skip
+from raynas.space import Connection, is_none, is_skip, topological
 
 COLOURS = ("#0f83c9", "#d55e00", "#009e73", "#b95f96", "#a87a00", "#6f6fd0", "#4aa3b8", "#b5524a")
 """Okabe and Ito's colour-blind safe hues, darkened where needed to be read on white and on black."""
@@ -90,7 +90,7 @@ def _chain(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
 
 
 def _graph(connections: Sequence[Connection], colours: Mapping[str, str]) -> tuple[list[str], float, float]:
-    order = _topological(connections)
+    order = topological(connections)
     place = {node: index for index, node in enumerate(order)}
     arrows = [connection for connection in connections if not is_none(connection.operation)]
     lanes = _lanes([tuple(sorted((place[arrow.source], place[arrow.target]))) for arrow in arrows])
@@ -130,21 +130,6 @@ def _graph(connections: Sequence[Connection], colours: Mapping[str, str]) -> tup
     used = {node for arrow in alive for node in (arrow.source, arrow.target)}
     nodes = [_node((x, heights[name]), name, width=node, faint=name not in used) for name in order]
     return [*lines, *nodes, *plates], MARGIN + left + right + MARGIN, 2 * MARGIN + LINE + (len(order) - 1) * pitch
-
-
-def _topological(connections: Sequence[Connection]) -> list[str]:
-    """Every node after those that feed it, otherwise as first named; a circle, which no drawing needs, as named."""
-    waiting = list(dict.fromkeys(node for arrow in connections for node in (arrow.source, arrow.target)))
-    order: list[str] = []
-    while waiting:
-        ready = (
-            node
-            for node in waiting
-            if not any(arrow.target == node and arrow.source in waiting for arrow in connections)
-        )
-        order.append(next(ready, waiting[0]))
-        waiting.remove(order[-1])
-    return order
 
 
 def _lanes(spans: Sequence[tuple[int, ...]]) -> list[int]:

@@ -18,6 +18,9 @@ SHORT = "short_"
 ALONE = (PROXY, SHORT)
 """What rankers begin with that need no supernet."""
 
+PREDICTOR = "predictor_"
+"""And of those that predict what supernets say, fitted to what these have scored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

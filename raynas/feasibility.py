@@ -16,15 +16,17 @@ from raynas.errors import UserError, raise_mistake_of_user, reason
 from raynas.fitted_head import features
 from raynas.members import load_member, members
 from raynas.plan import build_rule, build_supernet, make_plan, predicted_limits
+from raynas.prediction import predictions
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
 STARTS = 8
+PREDICTED = 12
 WEIGHTINGS = 32
 
 
 def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> None:
-    """Raises UserError for a network or a proxy that does not run, and for limits that no architecture keeps.
+    """Raises UserError for a network, proxy or predictor that does not run, and for limits that no architecture keeps.
 
     No architecture keeps all limits if, for any weights w of sum 1, the least of sum_i w_i cost_i / limit_i is above 1.
     The least is found by a descent over the choices, which is exact for costs that are sums over the blocks.
@@ -37,6 +39,7 @@ def check_constraints(config: Config, space: SearchSpace, dataset: Dataset) -> N
         stand_alone = build_supernet(config, dataset, seed=config.seed, stand_alone=True)
         _run_once(config, space, stand_alone, dataset, 1)
     _check_proxies(config, space, stand_alone, dataset)
+    _check_predictors(config, space)
     limits = predicted_limits(config)
     if not limits:
         return
@@ -111,6 +114,23 @@ def _check_proxies(config: Config, space: SearchSpace, supernet: Supernet, datas
             raise UserError(f"{what} failed: {reason(fault)}; leave it out.") from fault
         if not isinstance(score, float) or not math.isfinite(score):
             raise UserError(f"{what}: expected a finite number, but got {score!r}; mend it, or leave it out.")
+
+
+def _check_predictors(config: Config, space: SearchSpace) -> None:
+    """Raises UserError for a predictor that gives no values for some architectures, or has a fault of the user's."""
+    rng = seeds.generator(config.seed, "predictors")
+    sample = [space.sample(rng) for _ in range(PREDICTED)]
+    measured = {space.canonicalise(one): float(score) for score, one in enumerate(sample)}
+    for name in config.selector.predictors:
+        what = f"selector.predictors: predicting architectures of {space.name} by {name}"
+        predictor = load_member("raynas.predictors", name)
+        try:
+            values_A = predictions({name: predictor}, space, [measured], sample, seed=config.seed)[name]
+        except Exception as fault:
+            raise_mistake_of_user(what, fault)
+            raise UserError(f"{what} failed: {reason(fault)}; leave it out.") from fault
+        if len(measured) > PREDICTED // 2 and not np.isfinite(values_A).all():
+            raise UserError(f"{what}: expected finite numbers, but got {values_A}; mend it, or leave it out.")
 
 
 def _descend(load: Callable[[Architecture], float], space: SearchSpace, start: Architecture) -> Architecture:

@@ -148,6 +148,8 @@ def make_plan(config: Config) -> Plan:
         load_member("raynas.costs", cost)
     for proxy in config.selector.proxies:
         load_member("raynas.proxies", proxy)
+    for predictor in config.selector.predictors:
+        load_member("raynas.predictors", predictor)
     load_member("raynas.aggregators", config.selector.aggregator)
     return Plan(config, space, tuple(supernets.values()), tuple(members))
 

@@ -104,7 +104,7 @@ class RunRecord:
 
     @property
     def rankers(self) -> tuple[str, ...]:
-        """The names of the supernets, proxies and short trainings that rank."""
+        """The names of the supernets, proxies, short trainings and predictors that rank."""
         columns = self.ranking[0] if self.ranking else {}
         return tuple(name.removeprefix("rank_") for name in columns if name.startswith("rank_"))
 

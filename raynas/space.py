@@ -181,3 +181,18 @@ def is_none(operation: str) -> bool:
 def is_skip(operation: str) -> bool:
     """Whether a choice of this name computes nothing: a skip, an identity."""
     return any(word in operation.casefold() for word in ("skip", "identity"))
+
+
+def topological(connections: Sequence[Connection]) -> list[str]:
+    """Every node after those that feed it, otherwise as first named; a circle, which no drawing needs, as named."""
+    waiting = list(dict.fromkeys(node for arrow in connections for node in (arrow.source, arrow.target)))
+    order: list[str] = []
+    while waiting:
+        ready = (
+            node
+            for node in waiting
+            if not any(arrow.target == node and arrow.source in waiting for arrow in connections)
+        )
+        order.append(next(ready, waiting[0]))
+        waiting.remove(order[-1])
+    return order

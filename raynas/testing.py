@@ -13,11 +13,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from raynas.aggregators.borda import scaled_ranks
 from raynas.architecture import Architecture, encode
 from raynas.calibration import Statistics
 from raynas.costs.macs import macs
@@ -25,7 +27,9 @@ from raynas.costs.parameters import parameters
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.fitted_head import features
+from raynas.prediction import Predictor
 from raynas.proxy_evaluator import Proxy
+from raynas.rank_correlation import kendall_tau_b
 from raynas.seeds import generator
 from raynas.space import Cell, ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
@@ -350,6 +354,60 @@ def check_proxy_is_a_pure_function_of_network_images_and_seed(proxy: Proxy, netw
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Predictors: every check takes the predictor (the function that its file holds)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_planted_sum_is_recovered(predictor: Predictor) -> None:
+    """A sum over the features orders rows that were not seen."""
+    known_NF, ranks_N, asked_AF, truth_A = _planted()
+    assert kendall_tau_b(predictor(known_NF, ranks_N, asked_AF, seed=0), truth_A) > 0.7
+
+
+def check_prediction_is_of_each_row_alone(predictor: Predictor) -> None:
+    """The same seed predicts the same, whatever else is asked and in whatever order; the arguments stay as they are."""
+    known_NF, ranks_N, asked_AF, _ = _planted()
+    values_A = predictor(known_NF, ranks_N, asked_AF, seed=0)
+    assert values_A.shape == (len(asked_AF),) and np.isfinite(values_A).all()
+    np.testing.assert_allclose(predictor(known_NF, ranks_N, asked_AF[::-1][:5], seed=0), values_A[::-1][:5], atol=1e-9)
+    for given, fresh in zip((known_NF, ranks_N, asked_AF), _planted(), strict=False):
+        np.testing.assert_array_equal(given, fresh)
+
+
+def check_equal_ranks_predict_equal_values(predictor: Predictor) -> None:
+    """Of scores that tell nothing apart nothing is made, be there many of them or two."""
+    known_NF, ranks_N, asked_AF, _ = _planted()
+    for count in (2, len(known_NF)):
+        values_A = predictor(known_NF[:count], np.full_like(ranks_N[:count], 0.5), asked_AF, seed=0)
+        np.testing.assert_allclose(values_A, 0.5, atol=1e-9)
+
+
+def check_predictor_leaves_global_randomness_alone(predictor: Predictor) -> None:
+    """Predictors neither draw from global generators nor seed them."""
+    before = _global_states()
+    values_A = predictor(*_planted()[:3], seed=0)
+    assert _global_states() == before
+    np.random.seed(1)  # noqa: NPY002
+    np.testing.assert_array_equal(predictor(*_planted()[:3], seed=0), values_A)
+
+
+PREDICTOR_CHECKS: tuple[Callable[[Predictor], None], ...] = (
+    check_planted_sum_is_recovered,
+    check_prediction_is_of_each_row_alone,
+    check_equal_ranks_predict_equal_values,
+    check_predictor_leaves_global_randomness_alone,
+)
+
+
+def _planted() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Features and ranks of 100 rows, and the features and the truth of 50 others: a sum of seven of eight features."""
+    rng = generator(0, "planted")
+    rows_RF = rng.integers(0, 2, size=(150, 8)).astype(np.float64)
+    truth_R = rows_RF @ [4.0, 3.0, 2.0, 1.0, -1.0, -2.0, -3.0, 0.0]
+    return rows_RF[:100], scaled_ranks(truth_R[None, :100])[0], rows_RF[100:], truth_R[100:]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Strategies: every check takes what builds one for a space and a seed (the class that its file holds)
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -473,13 +531,9 @@ def check_pickle_continues_the_same(build: BuildStrategy) -> None:
 
 def check_global_randomness_is_left_alone(build: BuildStrategy) -> None:
     """Strategies neither draw from global generators nor seed them."""
-
-    def states() -> tuple[object, ...]:
-        return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
-
-    before = states()
+    before = _global_states()
     asked = _asked(build(STAGES, seed=0), 2)
-    assert states() == before
+    assert _global_states() == before
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     assert _asked(build(STAGES, seed=0), 2) == asked
@@ -496,6 +550,10 @@ STRATEGY_CHECKS: tuple[Callable[[BuildStrategy], None], ...] = (
     check_pickle_continues_the_same,
     check_global_randomness_is_left_alone,
 )
+
+
+def _global_states() -> tuple[object, ...]:
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
 
 
 def _asked(strategy: Strategy, batches: int) -> list[Architecture]:

@@ -35,6 +35,14 @@ def test_it_is_told_where_a_proxy_is_believed_more_than_every_supernet() -> None
     assert told.startswith("Believed most: proxy_zico") and told.endswith("believed more than every supernet.")
 
 
+def test_a_predictor_is_neither_a_supernet_nor_what_beats_them() -> None:
+    names = ("predictor_random_forest", "uniform", "proxy_zico")
+    leads = sentence(agreement(0.1, 2.0, 2.0, names=names, calibrated=40))
+    assert leads.startswith("Believed most: predictor_random_forest") and "every supernet" not in leads
+    follows = sentence(agreement(0.2, 2.0, 0.1, names=names, calibrated=40))
+    assert follows.startswith("Believed most: proxy_zico") and follows.endswith("believed more than every supernet.")
+
+
 def test_an_uncertain_lead_of_a_proxy_is_not_told() -> None:
     found = agreement(2.0, 2.0, 0.1, names=("fair", "uniform", "proxy_zico"), calibrated=40)
     for one in found["belief"]:  # type: ignore[attr-defined]

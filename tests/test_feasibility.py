@@ -85,7 +85,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = list(sys.path)
     yield tmp_path
     sys.path[:] = path
-    for name in ("my_space", "my_cost", "my_proxy"):
+    for name in ("my_space", "my_cost", "my_proxy", "my_predictor"):
         sys.modules.pop(name, None)
 
 
@@ -119,6 +119,21 @@ def test_a_proxy_that_gives_no_score_is_told_before_anything_is_trained(body: st
     with pytest.raises(UserError, match=told):
         feasible(config(selector={"proxies": ["my_proxy"]}))
     feasible(config(selector={"proxies": ["zico", "complexity"]}))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return asked_AF[:, 0] * float('nan')", "by my_predictor: expected finite numbers, but got"),
+        ("return asked_AF", "by my_predictor failed: shape mismatch"),
+        ("return 1 / 0", r"my_predictor\.py:2 with ZeroDivisionError: division by zero; mend it"),
+    ],
+)
+def test_a_predictor_that_predicts_nothing_is_told_before_anything_is_trained(body: str, told: str, own: Path) -> None:
+    (own / "my_predictor.py").write_text(f"def my_predictor(known_NF, ranks_N, asked_AF, *, seed):\n    {body}\n")
+    with pytest.raises(UserError, match=told):
+        feasible(config(selector={"predictors": ["my_predictor"]}))
+    feasible(config(selector={"predictors": ["gradient_boosting"]}))
 
 
 def test_a_latency_is_not_known_before_it_is_measured() -> None:

@@ -45,7 +45,7 @@ def test_a_search_space_needs_only_the_description_of_spaces_and_supernets() -> 
             assert any(module == one or module.startswith(f"{one}.") for one in allowed), (path.name, module)
 
 
-@pytest.mark.parametrize("folder", ["strategies", "aggregators", "derivations", "methods"])
+@pytest.mark.parametrize("folder", ["strategies", "aggregators", "derivations", "methods", "predictors"])
 def test_what_decides_about_architectures_needs_no_networks(folder: str) -> None:
     for path in (ROOT / "raynas" / folder).glob("*.py"):
         assert not names(path, "torch", "torchvision"), path.name

@@ -197,6 +197,7 @@ def test_a_method_that_needs_a_setting_of_the_space_refuses_a_space_without() ->
         ("members.0.training_rule=unifrm", "did you mean 'uniform'?"),
         ("selector.aggregator=bord", "did you mean 'borda'?"),
         ('selector.proxies=["naswto"]', "unknown proxy 'naswto'; did you mean 'naswot'?"),
+        ('selector.predictors=["random_forrest"]', "unknown predictor 'random_forrest'; did you mean 'random_forest'?"),
         ("space.name=nas_bench_20", "did you mean 'nas_bench_201'?"),
     ],
 )

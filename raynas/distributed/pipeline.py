@@ -24,7 +24,7 @@ from raynas.distributed.retraining_trials import Trials, calibration_accuracies,
 from raynas.distributed.selector_actor import merits, start_selector
 from raynas.distributed.shards import train_supernets
 from raynas.errors import UserError
-from raynas.evaluation import PROXY, SCORES, SHORT
+from raynas.evaluation import PREDICTOR, PROXY, SCORES, SHORT
 from raynas.feasibility import check_constraints
 from raynas.gap import measure_gap
 from raynas.plan import Plan, make_plan
@@ -199,11 +199,12 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
         with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
             evaluations = ray.get(selector.score.remote(pool, list(architectures)))
             alone = ray.get(selector.score_alone.remote(pool, list(architectures), _alone(run)))
+            predicted = ray.get(selector.predict.remote(list(architectures), evaluations))
             run.report("architectures", float(len(architectures)), {})
     scores = merits(evaluations, SCORES.index(config.evaluation.score))
     if not scores:
         raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
-    scores |= alone
+    scores |= alone | predicted
     networks = [plan.space.canonicalise(one) for one in architectures]
     return pa.table(
         {
@@ -216,11 +217,11 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
 
 
 def _alone(run: Run) -> list[str]:
-    """The rankers that need no supernet, as the run's candidates have them: a race may end before its last rung."""
+    """The rankers that ask nothing of supernets, as the candidates have them: a race may end before its last rung."""
     if run.folder.exists(CANDIDATES):
         supernets = [one.label for one in run.plan.rankers]
         columns = dict.fromkeys(run.folder.read_table(CANDIDATES).column_names)
-        return [name for name in scores_of(columns) if name not in supernets]
+        return [name for name in scores_of(columns) if name not in supernets and not name.startswith(PREDICTOR)]
     settings = run.plan.config.selector
     return [*(f"{PROXY}{one}" for one in settings.proxies), *(f"{SHORT}{one}" for one in settings.short_epochs[-1:])]
 

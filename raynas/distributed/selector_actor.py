@@ -10,8 +10,10 @@ import pyarrow as pa
 import ray
 
 from raynas.architecture import Architecture, encode
-from raynas.evaluation import PROXY, SCORES, Evaluation
+from raynas.evaluation import PREDICTOR, PROXY, SCORES, Evaluation
+from raynas.members import load_member
 from raynas.plan import Plan
+from raynas.prediction import predictions
 from raynas.search import Record
 from raynas.selector import candidates_table, leaders, spread
 from raynas.storage import Folder
@@ -81,6 +83,29 @@ class Selector:
         calls = {name: pool.evaluate.remote(name, list(architectures)) for name in rankers}
         return merits({name: ray.get(call) for name, call in calls.items()}, 0)
 
+    def predict(
+        self, architectures: Sequence[Architecture], evaluations: Mapping[str, Sequence[Evaluation]]
+    ) -> dict[str, list[float]]:
+        """What predictors say of these architectures, by their names; higher is better, NaN where one knows too little.
+
+        They are fitted to all that each supernet has scored: for its members, and, `evaluations`, of the architectures.
+        """
+        config, space = self.plan.config, self.plan.space
+        predictors = {f"{PREDICTOR}{one}": load_member("raynas.predictors", one) for one in config.selector.predictors}
+        if not predictors:
+            return {}
+        found = {one.label: list(evaluations[one.label]) for one in self._trained()}
+        for member in self.plan.members:
+            if (label := self.plan.supernet(member.supernet).label) in found:
+                found[label] += Record(self.run, member, space, config).known().values()
+        scored = {label: [one for one in ones if one.objectives] for label, ones in found.items()}
+        measured = [
+            {space.canonicalise(one.architecture): score for one, score in zip(scored[label], scores, strict=True)}
+            for label, scores in merits(scored, self._score).items()
+        ]
+        told = predictions(predictors, space, measured, architectures, seed=config.seed)
+        return {name: values_A.tolist() for name, values_A in told.items()}
+
     def score_snapshots(self, pool: Any, architectures: Sequence[Architecture]) -> pa.Table:
         """What late weights say of these architectures, a column `label@step` each; they have no say in the ranking."""
         calls = {
@@ -108,6 +133,7 @@ class Selector:
         }
         proxies = [f"{PROXY}{name}" for name in config.selector.proxies]
         scores = merits(evaluations, self._score) | self.score_alone(pool, candidates, proxies)
+        scores |= self.predict(candidates, evaluations)
         return candidates_table(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},
