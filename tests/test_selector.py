@@ -175,7 +175,7 @@ def test_equal_scores_are_ordered_by_the_encoding(aggregator: Aggregator) -> Non
 
 def test_equal_networks_have_one_consensus_however_often_they_are_asked_for() -> None:
     distinct = networks(8)
-    for seed in range(200):
+    for seed in range(50):
         rng = seeds.generator(seed, "duplicates")
         scores_RA = rng.integers(4, size=(3, 8)).astype(float)
         scores_RA[:2][rng.random((2, 8)) < 0.3] = np.nan
