@@ -260,8 +260,8 @@ def _front(record: RunRecord, page: Page) -> Html:
     ]
     note = (
         "Every network that a member had scored. Rings: Pareto set of the consensus and the cost; stars: finalists "
-        "with their consensus rank. Accuracies with the weights of different supernets do not compare with each "
-        "other, nor with those of networks trained from scratch."
+        f"with their consensus rank. {record.share_of_front or ''} Accuracies with the weights of different supernets "
+        "do not compare with each other, nor with those of networks trained from scratch."
     )
     return join([element("p", note, _class="note"), _grid(figures)])
 

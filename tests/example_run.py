@@ -239,6 +239,7 @@ epochs = 6
             "aggregator": "reliability",
             "candidates": len(ranking),
             "undecided": 17,
+            "hypervolume": {"front": 0.6, "finalists": 0.45},
             "belief": [
                 {"ranker": name, "agreement": 0.4, "agreement_error": 0.1, "weight": w, "weight_error": 0.05}
                 for name, w in zip(rankers, (0.2, 0.5, 0.1), strict=False)

@@ -285,6 +285,17 @@ def test_costs_of_networks_that_were_trained_otherwise_than_searched_are_told_so
 # --- the terminal -------------------------------------------------------------------------------------------------
 
 
+def test_the_share_of_the_front_is_told_where_it_was_measured(run):
+    told = "The finalists cover 75 % of the hypervolume of the Pareto set (of rank and macs)."
+    write_report(run)
+    assert told in run.read("report.html").decode() and told in summary(run, width=120)
+    changed = run.read_json("agreement.json")
+    del changed["hypervolume"]  # a run of an earlier version
+    run.write_json("agreement.json", changed)
+    write_report(run)
+    assert "hypervolume" not in run.read("report.html").decode() + summary(run)
+
+
 @pytest.mark.parametrize("ugly", [False, True])
 def test_the_summary_is_plain_and_fits_80_columns(runs, ugly):
     text = summary(runs[ugly])

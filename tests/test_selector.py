@@ -15,6 +15,7 @@ from raynas.aggregators.reliability import reliability
 from raynas.architecture import Architecture, encode
 from raynas.config import check
 from raynas.evaluation import Evaluation
+from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
 from raynas.pareto import pareto_front
 from raynas.selector import (
@@ -23,6 +24,7 @@ from raynas.selector import (
     consensus,
     leaders,
     rank,
+    rank_and_cost,
     rank_candidates,
     ranks,
     spread,
@@ -216,23 +218,47 @@ def test_ranks_leave_out_what_a_ranker_did_not_score() -> None:
     np.testing.assert_array_equal(ranks(scores_RA), [[2.5, np.nan, 1, 2.5], [4, 3, 2, 1]])
 
 
-def test_finalists_are_the_best_of_the_front_before_anything_else() -> None:
-    candidates, scores_RA = networks(60), scores(2, 60)
+def trade_off() -> tuple[list[Architecture], NDArray[np.float64]]:
+    """Networks of which the costlier ones tend to have the better scores."""
+    candidates = networks(60)
+    return candidates, scores(2, 60) + 300 * np.array([sum(one) for one in candidates])
+
+
+def test_finalists_are_of_the_front_before_anything_else() -> None:
+    candidates, scores_RA = trade_off()
     for count in (1, 2, 5, 30):
         found = ranking(candidates, scores_RA, borda, finalists=count)
         front, finalist = np.flatnonzero(found.on_front_A), np.flatnonzero(found.finalist_A)
         expected = pareto_front(np.stack([-found.consensus_A, found.costs["macs"]], axis=1))
         assert np.array_equal(found.on_front_A, expected)
         rest = np.flatnonzero(~found.on_front_A)
-        wanted = [*front[:count], *rest[: max(0, count - len(front))]]
-        assert finalist.tolist() == sorted(wanted)
-        assert 1 < len(front) < 30
+        assert len(finalist) == count and finalist[0] == front[0] == 0
+        assert set(finalist) - set(front) == set(rest[: max(0, count - len(front))])
+        assert 3 < len(front) < 30
+
+
+def test_finalists_are_spread_over_the_front_of_rank_and_cost() -> None:
+    found = ranking(*trade_off(), borda, finalists=3)
+    objectives_A2 = rank_and_cost(found.consensus_A, found.costs["macs"])
+    front = np.flatnonzero(found.on_front_A)
+    assert np.flatnonzero(found.finalist_A).tolist() == sorted(front[most_hypervolume(objectives_A2[front], 3)])
+    assert found.hypervolume is not None
+    assert found.hypervolume["front"] == hypervolume(objectives_A2[front]) == hypervolume(objectives_A2)
+    assert hypervolume(objectives_A2[front[:3]]) < found.hypervolume["finalists"] < found.hypervolume["front"]
+
+
+def test_rank_and_cost_run_from_the_best_to_the_worst() -> None:
+    nan = np.nan
+    found = rank_and_cost(np.array([0.9, 0.5, 0.5, -3.0, 0.1]), np.array([8.0, 0.0, 4.0, 2.0, nan]))
+    np.testing.assert_allclose(found, [[0, 1], [0.375, 0], [0.375, 0.5], [1, 0], [0.75, nan]])
+    np.testing.assert_array_equal(rank_and_cost(np.zeros(2), np.full(2, 7.0)), np.zeros((2, 2)))
+    np.testing.assert_array_equal(rank_and_cost(np.zeros(2), np.zeros(2)), np.zeros((2, 2)))
 
 
 def test_without_a_cost_the_finalists_are_the_first() -> None:
     found = ranking(networks(20), scores(2, 20), cost=None)
     assert np.flatnonzero(found.finalist_A).tolist() == [0, 1, 2]
-    assert np.flatnonzero(found.on_front_A).tolist() == [0]
+    assert np.flatnonzero(found.on_front_A).tolist() == [0] and found.hypervolume is None
 
 
 def test_there_are_no_more_finalists_than_candidates() -> None:
@@ -311,6 +337,14 @@ def test_what_failed_when_it_was_trained_is_the_last_to_be_a_finalist() -> None:
     assert np.flatnonzero(found.finalist_A).tolist() == [2, 3, 4]
     few = ranking(candidates[:2], scores_RA[:, :2], reliability, accuracies=dict.fromkeys(candidates[:2], np.nan))
     assert few.finalist_A.all()
+
+
+def test_a_failure_on_the_front_is_no_finalist_before_all_others() -> None:
+    candidates, scores_RA = trade_off()
+    before = ranking(candidates, scores_RA, borda, finalists=2)
+    failed = [one for one, on in zip(before.architectures, before.finalist_A, strict=True) if on]
+    found = ranking(candidates, scores_RA, borda, finalists=58, accuracies=dict.fromkeys(failed, np.nan))
+    assert {one for one, on in zip(found.architectures, found.finalist_A, strict=True) if not on} == set(failed)
 
 
 def held_out(found: Ranking, one: Architecture) -> float:

@@ -3,6 +3,7 @@
     python jobs/benchmarks/aggregation.py --seeds 20
     python jobs/benchmarks/aggregation.py --seconds
     python jobs/benchmarks/aggregation.py --undecided --seeds 20
+    python jobs/benchmarks/aggregation.py --finalists 3 --seeds 20
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raynas import seeds
-from raynas.aggregators.borda import gumbel_scores
-from raynas.aggregators.reliability import measure
+from raynas.aggregators.borda import gumbel_scores, scaled_ranks
+from raynas.aggregators.reliability import Trust, measure
 from raynas.belief import undecided
+from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
+from raynas.pareto import pareto_front
 from raynas.rank_correlation import kendall_tau_b
+from raynas.selector import rank_and_cost
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
 
 SHARED = Path(__file__).parents[3] / "shared/data"
@@ -49,12 +53,16 @@ def main() -> None:
     parser.add_argument("--aggregators", nargs="*", default=list(family("raynas.aggregators")), help="left out: all")
     parser.add_argument("--seconds", action="store_true", help="measure time instead")
     parser.add_argument("--undecided", action="store_true", help="count those that may be the best instead")
+    parser.add_argument("--finalists", type=int, help="compare so many of the front, chosen in two ways, instead")
     options = parser.parse_args()
     if options.seconds:
         _print_seconds()
         return
     if options.undecided:
         _print_undecided(options)
+        return
+    if options.finalists:
+        _print_finalists(options)
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
@@ -90,6 +98,16 @@ def ranker_sets() -> dict[str, tuple[Scores, NDArray[np.float64]]]:
         "macro: costs, one training": ({**costs, "s1": macro["acc_s1"]}, (macro["acc_s2"] + macro["acc_s3"]) / 2),
         "size: widths, costs": (widths, size["c10_test_90"]),
     }
+
+
+def parameters(name: str) -> NDArray[np.float64]:
+    """The parameter counts of the architectures of a set."""
+    if name.startswith("201"):
+        order = pq.read_table(SHARED / "nb201_cifar10.parquet")["arch_index"].to_pylist()
+        return _columns("nb201_cifar10.parquet", order)["c10_params"]
+    return _columns("nas_bench_macro_1640.parquet" if name.startswith("macro") else "nats_size_cifar10.parquet")[
+        "params"
+    ]
 
 
 def choose_spread(
@@ -170,19 +188,54 @@ def _print_undecided(options: argparse.Namespace) -> None:
     every = []
     for name, (scores, truth_A) in ranker_sets().items():
         found = []
-        for seed in range(options.seeds):
-            rng = seeds.generator(seed, "undecided", name)
-            some = rng.choice(len(truth_A), CANDIDATES, replace=False)
-            scores_RA = np.array(list(scores.values()))[:, some]
-            alone = measure(scores_RA)
-            rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
-            accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
-            open_A = undecided(measure(scores_RA, calibration_A=accuracy_A))
+        for some, trust in _runs(name, scores, truth_A, options):
+            open_A = undecided(trust)
             found.append((open_A.sum(), open_A[np.argmax(truth_A[some])]))
         count, right = np.mean(found, axis=0)
         every.append(right)
         print(f"{name:<32}{count:>20.1f}{right:>20.2f}", flush=True)
     print(f"{'mean over the sets':<52}{np.mean(every):>20.3f}")
+
+
+def _print_finalists(options: argparse.Namespace) -> None:
+    """Of random candidates, what the first of the front and those that add most hypervolume to it are truly worth.
+
+    regret: what the most accurate finalist lacks to the best candidate; covered: the share of the hypervolume of the
+    true front, both of rank and parameters.
+    """
+    columns = [f"{what}, {rule}" for what in ("regret", "covered") for rule in ("first", "spread")]
+    print(f"{'rankers':<32}" + "".join(f"{name:>20}" for name in columns) + f"   {options.finalists} of {CANDIDATES}")
+    every = []
+    for name, (scores, truth_A) in ranker_sets().items():
+        cost_A, found = parameters(name), []
+        for some, trust in _runs(name, scores, truth_A, options):
+            order = np.argsort(-trust.merit_A, kind="stable")
+            costs_A, best_A = cost_A[some][order], truth_A[some][order]
+            consensus_A = scaled_ranks(trust.merit_A[None, order])[0]
+            front = np.flatnonzero(pareto_front(np.stack([-consensus_A, costs_A], axis=1)))
+            chosen = most_hypervolume(rank_and_cost(consensus_A, costs_A)[front], options.finalists)
+            true_A2 = rank_and_cost(best_A, costs_A)
+            ways = [front[: options.finalists], front[chosen]]
+            regrets = [best_A.max() - best_A[way].max() for way in ways]
+            found.append([*regrets, *(hypervolume(true_A2[way]) / hypervolume(true_A2) for way in ways)])
+        every.append(np.mean(found, axis=0))
+        cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(every[-1], np.std(found, axis=0), strict=True)]
+        print(f"{name:<32}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+    print(f"{'mean over the sets':<32}" + "".join(f"{mean:>20.3f}" for mean in np.mean(every, axis=0)))
+
+
+def _runs(
+    name: str, scores: Scores, truth_A: NDArray[np.float64], options: argparse.Namespace
+) -> Iterator[tuple[NDArray[np.int64], Trust]]:
+    """Random candidates, some of them calibrated, and what is made of them."""
+    for seed in range(options.seeds):
+        rng = seeds.generator(seed, "undecided", name)
+        some = rng.choice(len(truth_A), CANDIDATES, replace=False)
+        scores_RA = np.array(list(scores.values()))[:, some]
+        alone = measure(scores_RA)
+        rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
+        accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
+        yield some, measure(scores_RA, calibration_A=accuracy_A)
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:
