@@ -17,6 +17,9 @@ HEADERS = ("ranker", "agrees with the others", "weight")
 UNSURE = 1.64
 """Standard deviations below which lie 95 % of a normal distribution."""
 
+LIKELY, POSSIBLE = 0.5, 0.01
+"""Probabilities from which on a candidate is told to be on the front, and that it may be."""
+
 NOTE = (
     "Agreement: correlation with the consensus of the others. Weight: what a standard deviation of a ranker's scores "
     "is worth to the aggregator reliability, which heeds what was trained from scratch; ± is a standard error."
@@ -51,6 +54,14 @@ def undecided(trust: Trust) -> NDArray[np.bool_]:
     return np.asarray(trust.merit_A[first] - trust.merit_A <= UNSURE * deviation_A)
 
 
+def on_front(probability_A: NDArray[np.float64]) -> dict[str, int]:
+    """What agreement.json holds of the probabilities to be on the front of merit and cost: how many are, and may be.
+
+    How often they are right: jobs/benchmarks/records/aggregation.md.
+    """
+    return {"likely": int(np.sum(probability_A >= LIKELY)), "possible": int(np.sum(probability_A >= POSSIBLE))}
+
+
 def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Lines under `HEADERS` for what agreement.json holds of belief, the largest weight first."""
     return [
@@ -83,6 +94,23 @@ def undecided_in_words(agreement: Mapping[str, Any]) -> str:
         f"The best of the {agreement['candidates']} candidates is one of {agreement['undecided']} that rankers and "
         "calibration cannot tell from the first (right nine times in ten)."
     )
+
+
+def front_in_words(agreement: Mapping[str, Any]) -> str:
+    """How many candidates are on the Pareto set of merit and cost, and how many may be; nothing where it is not known.
+
+    Without calibration the deviations know of no error that all rankers share (see `reliability.Trust`).
+    """
+    front = agreement.get("front")
+    if not front:
+        return ""
+    told = (
+        f"On the Pareto set of accuracy and cost with probability {LIKELY} or more: {front['likely']} of "
+        f"{agreement['candidates']} candidates; {front['possible']} may be ({POSSIBLE} or more)."
+    )
+    if agreement.get("undecided") is None:
+        told += " This ranking is not calibrated and knows of no error that all rankers share, so others may be too."
+    return told
 
 
 def _exceeds(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

@@ -14,13 +14,13 @@ import scipy
 from numpy.typing import NDArray
 
 from raynas import belief
-from raynas.aggregators.reliability import measure
+from raynas.aggregators.reliability import Trust, measure
 from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
 from raynas.evaluation import Evaluation
 from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import load_member
-from raynas.pareto import pareto_front
+from raynas.pareto import front_probability, pareto_front
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
 
@@ -76,8 +76,9 @@ class Ranking:
     """Architectures from the best to the worst by consensus, with what every ranker says of them.
 
     accuracy_A: of training from scratch, where it has a say in the consensus, NaN of the others. held_out_A: the
-    consensus on each of these, were its accuracy not known. hypervolume: of the Pareto set (`front`) and of the
-    `finalists`, in `rank_and_cost`; None of a ranking without a cost.
+    consensus on each of these, were its accuracy not known. front_probability_A: of being on the front of merit, as
+    `trust` knows it, and the cost; NaN in a ranking without a cost. hypervolume: of the Pareto set (`front`) and of the
+    `finalists`, in `rank_and_cost`; None in a ranking without a cost.
     """
 
     aggregator: str
@@ -90,8 +91,10 @@ class Ranking:
     costs: Mapping[str, NDArray[np.float64]]
     calibration_A: NDArray[np.bool_]
     on_front_A: NDArray[np.bool_]
+    front_probability_A: NDArray[np.float64]
     finalist_A: NDArray[np.bool_]
     hypervolume: Mapping[str, float] | None
+    trust: Trust
 
     def table(self, space: SearchSpace) -> pa.Table:
         """The rows of `ranking.parquet`; equal rankings are equal tables."""
@@ -108,6 +111,7 @@ class Ranking:
                 **self.costs,
                 "calibration": self.calibration_A,
                 "on_front": self.on_front_A,
+                "front_probability": self.front_probability_A,
                 "finalist": self.finalist_A,
             }
         )
@@ -121,15 +125,15 @@ class Ranking:
         ranks_RA = ranks(self.scores_RA)
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
-        trust = measure(self.scores_RA, calibration_A=self.accuracy_A)
         calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
         return {
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
             "candidates": len(self.architectures),
-            "undecided": int(belief.undecided(trust).sum()) if calibrated else None,
-            "belief": belief.entries(self.rankers, trust),
+            "undecided": int(belief.undecided(self.trust).sum()) if calibrated else None,
+            "belief": belief.entries(self.rankers, self.trust),
+            "front": None if self.hypervolume is None else belief.on_front(self.front_probability_A),
             "hypervolume": self.hypervolume,
             "most_disputed": [
                 {
@@ -151,6 +155,7 @@ def rank(
     aggregator: Aggregator,
     finalists: int,
     cost: str | None,
+    seed: int,
     calibration: Sequence[Architecture] = (),
     accuracies: Mapping[Architecture, float] | None = None,
 ) -> Ranking:
@@ -171,15 +176,18 @@ def rank(
     merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
     held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
-    consensus_A = merged_A[order]
+    consensus_A, scores_RA = merged_A[order], matrix_RA[:, order]
+    trust = measure(scores_RA, calibration_A=accuracy_A[order])
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
     failed_A = np.array([np.isnan(accuracies.get(architectures[row], 0.0)) for row in order], dtype=bool)
     spread_out: list[int] = []
+    probability_A = np.full(len(order), np.nan)
     volumes = None
     if cost is None:
         on_front_A = np.arange(len(order)) == 0
     else:
         on_front_A = pareto_front(np.stack([-consensus_A, costs_A[cost]], axis=1))
+        probability_A = front_probability(-trust.merit_A, trust.deviation_A, costs_A[cost], seed=seed)
         objectives_A2 = rank_and_cost(consensus_A, costs_A[cost])
         members = np.flatnonzero(on_front_A & ~failed_A)
         spread_out = members[most_hypervolume(objectives_A2[members], finalists)].tolist()
@@ -197,12 +205,14 @@ def rank(
         accuracy_A[order],
         held_out_A[order],
         tuple(scores),
-        matrix_RA[:, order],
+        scores_RA,
         costs_A,
         np.array([one in known for one in ordered]),
         on_front_A,
+        probability_A,
         finalist_A,
         volumes,
+        trust,
     )
 
 
@@ -274,6 +284,7 @@ def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Archite
         aggregator=load_aggregator(config),
         finalists=config.selector.finalists,
         cost=config.selector.cost,
+        seed=config.seed,
         calibration=[one for one, chosen in zip(architectures, columns["calibration"], strict=True) if chosen],
         accuracies=accuracies,
     )

@@ -101,6 +101,7 @@ def _members(record: RunRecord) -> list[Table | Text]:
         agreement_in_words(agreement["rankers"], agreement["tau"]),
         belief.sentence(agreement),
         belief.undecided_in_words(agreement),
+        belief.front_in_words(agreement),
     )
     return [table, Text(printable("\n".join(filter(None, told)) + "\n"))]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from raynas import seeds
 from raynas.aggregators.reliability import measure
-from raynas.belief import entries, rows, sentence, undecided, undecided_in_words
+from raynas.belief import entries, front_in_words, on_front, rows, sentence, undecided, undecided_in_words
 
 
 def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
@@ -64,6 +64,17 @@ def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
     assert undecided_in_words({"undecided": 3, "candidates": 50}).startswith(
         "The best of the 50 candidates is one of 3 "
     )
+
+
+def test_who_may_be_on_the_front_is_counted_and_an_uncalibrated_ranking_says_what_it_does_not_know() -> None:
+    front = on_front(np.array([0.0, 0.009, 0.01, 0.3, 0.5, 1.0]))
+    assert front == {"likely": 2, "possible": 4}
+    told = front_in_words({"front": front, "candidates": 6, "undecided": 1})
+    assert "0.5 or more: 2 of 6 candidates; 4 may be" in told and "not calibrated" not in told
+    assert front_in_words({"front": front, "candidates": 6, "undecided": None}).startswith(
+        f"{told} This ranking is not"
+    )
+    assert front_in_words({"front": None, "candidates": 6}) == front_in_words({}) == ""
 
 
 def test_one_ranker_is_not_compared() -> None:

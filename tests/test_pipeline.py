@@ -256,7 +256,7 @@ def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> 
         *("rank", "architecture", "name", "consensus", "held_out"),
         *(f"score_{ranker}" for ranker in run.rankers),
         *(f"rank_{ranker}" for ranker in run.rankers),
-        *(*run.plan.config.evaluation.costs, "calibration", "on_front", "finalist"),
+        *(*run.plan.config.evaluation.costs, "calibration", "on_front", "front_probability", "finalist"),
     ]
     networks = [decode(row["architecture"]) for row in rows]
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))

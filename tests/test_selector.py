@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.aggregators.borda import borda
 from raynas.aggregators.kemeny import kemeny
-from raynas.aggregators.reliability import reliability
+from raynas.aggregators.reliability import measure, reliability
 from raynas.architecture import Architecture, encode
 from raynas.config import check
 from raynas.evaluation import Evaluation
 from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
-from raynas.pareto import pareto_front
+from raynas.pareto import front_probability, pareto_front
 from raynas.selector import (
     Ranking,
     candidates_table,
@@ -112,7 +112,7 @@ def ranking(
     candidates: list[Architecture], scores_RA: NDArray[np.float64], aggregator: Aggregator = kemeny, **changes: object
 ) -> Ranking:
     costs = {"macs": [float(sum(one)) for one in candidates], "parameters": [float(one[0]) for one in candidates]}
-    settings = {"finalists": 3, "cost": "macs", **changes}
+    settings = {"finalists": 3, "cost": "macs", "seed": 0, **changes}
     scores = {f"ranker{r}": list(row) for r, row in enumerate(scores_RA)}
     return rank(candidates, scores, costs, aggregator=aggregator, **settings)  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def test_the_table_says_what_each_ranker_says() -> None:
         *("rank", "architecture", "name", "consensus", "held_out"),
         *(f"score_ranker{r}" for r in range(3)),
         *(f"rank_ranker{r}" for r in range(3)),
-        *("macs", "parameters", "calibration", "on_front", "finalist"),
+        *("macs", "parameters", "calibration", "on_front", "front_probability", "finalist"),
     ]
     rows = table.to_pylist()
     assert [row["rank"] for row in rows] == list(range(1, 31))
@@ -247,6 +247,14 @@ def test_finalists_are_spread_over_the_front_of_rank_and_cost() -> None:
     assert hypervolume(objectives_A2[front[:3]]) < found.hypervolume["finalists"] < found.hypervolume["front"]
 
 
+def test_the_chance_to_be_on_the_front_is_that_of_merit_and_cost() -> None:
+    found = ranking(*trade_off(), borda, seed=3)
+    trust = measure(found.scores_RA)
+    expected_A = front_probability(-trust.merit_A, trust.deviation_A, found.costs["macs"], seed=3)
+    np.testing.assert_array_equal(found.front_probability_A, expected_A)
+    assert found.agreement(STAGES)["front"]["likely"] == np.sum(expected_A >= 0.5) > 0
+
+
 def test_rank_and_cost_run_from_the_best_to_the_worst() -> None:
     nan = np.nan
     found = rank_and_cost(np.array([0.9, 0.5, 0.5, -3.0, 0.1]), np.array([8.0, 0.0, 4.0, 2.0, nan]))
@@ -259,6 +267,7 @@ def test_without_a_cost_the_finalists_are_the_first() -> None:
     found = ranking(networks(20), scores(2, 20), cost=None)
     assert np.flatnonzero(found.finalist_A).tolist() == [0, 1, 2]
     assert np.flatnonzero(found.on_front_A).tolist() == [0] and found.hypervolume is None
+    assert np.isnan(found.front_probability_A).all() and found.agreement(STAGES)["front"] is None
 
 
 def test_there_are_no_more_finalists_than_candidates() -> None:
@@ -372,6 +381,8 @@ def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:
     config = check({"selector": {"aggregator": "kemeny"}})
     said = {f"ranker{r}": list(row) for r, row in enumerate(scores_RA)}
     table = candidates_table(candidates, said, costs, candidates[3:6])
-    expected = rank(candidates, said, costs, aggregator=kemeny, finalists=3, cost="macs", calibration=candidates[3:6])
+    expected = rank(
+        candidates, said, costs, aggregator=kemeny, finalists=3, cost="macs", seed=0, calibration=candidates[3:6]
+    )
     found = rank_candidates(table, config).table(STAGES)
     assert _equal_but_nan(found.to_pydict(), expected.table(STAGES).to_pydict())

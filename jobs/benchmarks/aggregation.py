@@ -4,6 +4,7 @@
     python jobs/benchmarks/aggregation.py --seconds
     python jobs/benchmarks/aggregation.py --undecided --seeds 20
     python jobs/benchmarks/aggregation.py --finalists 3 --seeds 20
+    python jobs/benchmarks/aggregation.py --front --seeds 20
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,10 @@ from numpy.typing import NDArray
 from raynas import seeds
 from raynas.aggregators.borda import gumbel_scores, scaled_ranks
 from raynas.aggregators.reliability import Trust, measure
-from raynas.belief import undecided
+from raynas.belief import POSSIBLE, undecided
 from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
-from raynas.pareto import pareto_front
+from raynas.pareto import front_probability, pareto_front
 from raynas.rank_correlation import kendall_tau_b
 from raynas.selector import rank_and_cost
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
@@ -40,6 +42,7 @@ from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_st
 SHARED = Path(__file__).parents[3] / "shared/data"
 SAMPLE = 200  # architectures of which the calibration architectures are chosen
 CANDIDATES = 300  # of a run
+BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.01)  # of probabilities of the front
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", action="store_true", help="measure time instead")
     parser.add_argument("--undecided", action="store_true", help="count those that may be the best instead")
     parser.add_argument("--finalists", type=int, help="compare so many of the front, chosen in two ways, instead")
+    parser.add_argument("--front", action="store_true", help="count how often probabilities of the front are right")
     options = parser.parse_args()
     if options.seconds:
         _print_seconds()
@@ -63,6 +67,9 @@ def main() -> None:
         return
     if options.finalists:
         _print_finalists(options)
+        return
+    if options.front:
+        _print_front(options)
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
@@ -222,6 +229,36 @@ def _print_finalists(options: argparse.Namespace) -> None:
         cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(every[-1], np.std(found, axis=0), strict=True)]
         print(f"{name:<32}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
     print(f"{'mean over the sets':<32}" + "".join(f"{mean:>20.3f}" for mean in np.mean(every, axis=0)))
+
+
+def _print_front(options: argparse.Namespace) -> None:
+    """Of random candidates told to be on the front of truth and parameters with a probability, the share that is.
+
+    Then, of each run in the mean: the sum of the probabilities, how many truly are, and the share of these whose
+    probability is not below `POSSIBLE`.
+    """
+    head = "".join(f"{low:>13.2f} to {high:.2f}" for low, high in pairwise(BINS))
+    print(f"{'rankers':<32}{head}{'told':>8}{'true':>8}{'held':>8}")
+    every = []
+    for name, (scores, truth_A) in ranker_sets().items():
+        cost_A, told, true = parameters(name), [], []
+        for seed, (some, trust) in enumerate(_runs(name, scores, truth_A, options)):
+            told.append(front_probability(-trust.merit_A, trust.deviation_A, cost_A[some], seed=seed))
+            true.append(pareto_front(np.stack([-truth_A[some], cost_A[some]], axis=1)))
+        every.append((np.concatenate(told), np.concatenate(true)))
+        _print_bins(name, *every[-1], options.seeds)
+    told_A, true_A = (np.concatenate(column) for column in zip(*every, strict=True))
+    _print_bins("all", told_A, true_A, options.seeds * len(every))
+
+
+def _print_bins(name: str, told_A: NDArray[np.float64], true_A: NDArray[np.bool_], runs: int) -> None:
+    cells = []
+    for low, high in pairwise(BINS):
+        inside_A = (told_A >= low) & (told_A < high)
+        cells.append(f"{true_A[inside_A].mean():.3f} ({inside_A.sum():,})" if inside_A.any() else "–")
+    held = true_A[told_A >= POSSIBLE].sum() / true_A.sum()
+    line = f"{name:<32}" + "".join(f"{cell:>21}" for cell in cells)
+    print(f"{line}{told_A.sum() / runs:>8.1f}{true_A.sum() / runs:>8.1f}{held:>8.2f}")
 
 
 def _runs(
