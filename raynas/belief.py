@@ -87,12 +87,17 @@ def sentence(agreement: Mapping[str, Any]) -> str:
 
 
 def undecided_in_words(agreement: Mapping[str, Any]) -> str:
-    """How many candidates may be the best; nothing of a ranking that is not calibrated."""
-    if agreement.get("undecided") is None:
+    """How many candidates may be the best, and what that makes of their order; nothing of an uncalibrated ranking.
+
+    So many are the first of the ranking, or reach further down in it: the order is to be trusted at most below them.
+    """
+    count = agreement.get("undecided")
+    if count is None:
         return ""
+    order = f" Do not trust the order within the top {count}." if count > 1 else ""
     return (
-        f"The best of the {agreement['candidates']} candidates is one of {agreement['undecided']} that rankers and "
-        "calibration cannot tell from the first (right nine times in ten)."
+        f"The best of the {agreement['candidates']} candidates is one of {count} that rankers and calibration cannot "
+        f"tell from the first (right nine times in ten).{order}"
     )
 
 

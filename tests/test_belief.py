@@ -61,9 +61,13 @@ def test_who_may_be_the_best_becomes_fewer_as_more_is_known() -> None:
 
 def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
     assert undecided_in_words({}) == undecided_in_words({"undecided": None, "candidates": 5}) == ""
-    assert undecided_in_words({"undecided": 3, "candidates": 50}).startswith(
-        "The best of the 50 candidates is one of 3 "
-    )
+
+
+def test_the_order_of_those_that_may_be_the_best_is_not_to_be_trusted() -> None:
+    told = undecided_in_words({"undecided": 3, "candidates": 50})
+    assert told.startswith("The best of the 50 candidates is one of 3 ")
+    assert told.endswith(" Do not trust the order within the top 3.")
+    assert "order" not in undecided_in_words({"undecided": 1, "candidates": 50})
 
 
 def test_who_may_be_on_the_front_is_counted_and_an_uncalibrated_ranking_says_what_it_does_not_know() -> None:

@@ -298,6 +298,12 @@ def test_what_may_be_on_the_front_is_shaded_by_its_probability(run):
     assert before and not shades()  # a run of an earlier version
 
 
+def test_it_is_told_within_which_places_the_order_is_not_to_be_trusted(run):
+    told = "Do not trust the order within the top 17."
+    assert told in Reader(Path(write_report(run)).read_text()).text
+    assert told in " ".join(summary(run).split())
+
+
 def test_the_share_of_the_front_is_told_where_it_was_measured(run):
     told = "The finalists cover 75 % of the hypervolume of the Pareto set (of rank and macs)."
     write_report(run)
