@@ -17,6 +17,9 @@ HEADERS = ("ranker", "agrees with the others", "weight")
 UNSURE = 1.64
 """Standard deviations below which lie 95 % of a normal distribution."""
 
+LIKELY, POSSIBLE = 0.5, 0.01
+"""Probabilities from which on a candidate is told to be on the front, and that it may be."""
+
 NOTE = (
     "Agreement: correlation with the consensus of the others. Weight: what a standard deviation of a ranker's scores "
     "is worth to the aggregator reliability, which heeds what was trained from scratch; ± is a standard error."
@@ -55,6 +58,14 @@ def undecided(trust: Trust, count: int = 1) -> NDArray[np.bool_]:
     return np.asarray(trust.merit_A[last] - trust.merit_A <= UNSURE * deviation_A)
 
 
+def on_front(probability_A: NDArray[np.float64]) -> dict[str, int]:
+    """What agreement.json holds of the probabilities to be on the front of merit and cost: how many are, and may be.
+
+    How often they are right: jobs/benchmarks/records/aggregation.md.
+    """
+    return {"likely": int(np.sum(probability_A >= LIKELY)), "possible": int(np.sum(probability_A >= POSSIBLE))}
+
+
 def rows(agreement: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Lines under `HEADERS` for what agreement.json holds of belief, the largest weight first."""
     return [
@@ -80,12 +91,17 @@ def sentence(agreement: Mapping[str, Any]) -> str:
 
 
 def undecided_in_words(agreement: Mapping[str, Any]) -> str:
-    """How many candidates may be the best; nothing of a ranking that is not calibrated."""
-    if agreement.get("undecided") is None:
+    """How many candidates may be the best, and what that makes of their order; nothing of an uncalibrated ranking.
+
+    So many are the first of the ranking, or reach further down in it: the order is to be trusted at most below them.
+    """
+    count = agreement.get("undecided")
+    if count is None:
         return ""
+    order = f" Do not trust the order within the top {count}." if count > 1 else ""
     return (
-        f"The best of the {agreement['candidates']} candidates is one of {agreement['undecided']} that rankers and "
-        "calibration cannot tell from the first (right nine times in ten)."
+        f"The best of the {agreement['candidates']} candidates is one of {count} that rankers and calibration cannot "
+        f"tell from the first (right nine times in ten).{order}"
     )
 
 
@@ -105,6 +121,23 @@ def race_in_words(agreement: Mapping[str, Any]) -> str:
     if race["undecided"] == race["finalists"]:
         return f"{told}; {best} settled."
     return f"{told}; {best} not settled: {race['undecided']} candidates are open."
+
+
+def front_in_words(agreement: Mapping[str, Any]) -> str:
+    """How many candidates are on the Pareto set of merit and cost, and how many may be; nothing where it is not known.
+
+    Without calibration the deviations know of no error that all rankers share (see `reliability.Trust`).
+    """
+    front = agreement.get("front")
+    if not front:
+        return ""
+    told = (
+        f"On the Pareto set of accuracy and cost with probability {LIKELY} or more: {front['likely']} of "
+        f"{agreement['candidates']} candidates; {front['possible']} may be ({POSSIBLE} or more)."
+    )
+    if agreement.get("undecided") is None:
+        told += " This ranking is not calibrated and knows of no error that all rankers share, so others may be too."
+    return told
 
 
 def _exceeds(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from raynas import belief
 from raynas.drawing import COLOURS, QUIET
 from raynas.run_record import Row, RunRecord, best_so_far, is_random
 from raynas.units import accuracy, cost, cost_axis, cost_name
@@ -39,8 +40,12 @@ def supernet_colours(record: RunRecord) -> dict[str, str]:
 
 
 def front(record: RunRecord, supernet: str, cost_column: str) -> Figure:
-    """Accuracy under one supernet against a cost: every network scored with it, the Pareto set and the finalists."""
+    """Accuracy under one supernet against a cost: every network scored with it, the Pareto set and the finalists.
+
+    Shaded by its probability is what may be on the Pareto set, where that is known.
+    """
     colours = member_colours(record)
+    ranked = {row["architecture"]: row for row in record.ranking or ()}
     traces = []
     scored: dict[str, Row] = {}
     for place, (member, rows) in enumerate(record.evaluations.items()):
@@ -55,7 +60,14 @@ def front(record: RunRecord, supernet: str, cost_column: str) -> Figure:
             "symbol": SYMBOLS[place // len(COLOURS) % len(SYMBOLS)],
         }
         traces.append(_evaluations(record, list(shown.values()), member, cost_column, marker))
-    ranked = {row["architecture"]: row for row in record.ranking or ()}
+    chances = {key: ranked.get(key, {}).get("front_probability") or 0.0 for key in scored}
+    possible = [row for key, row in scored.items() if chances[key] >= belief.POSSIBLE]
+    if possible:
+        shade = {"color": INK, "size": 12, "opacity": [chances[row["canonical"]] for row in possible]}
+        trace = _evaluations(record, possible, "may be on the Pareto set", cost_column, shade)
+        told = [f"on the Pareto set with probability {chances[row['canonical']]:.2f}" for row in possible]
+        hover = [f"{one}<br>{chance}" for one, chance in zip(trace["hovertext"], told, strict=True)]
+        traces.append(trace | {"hovertext": hover})
     pareto = [row for key, row in scored.items() if ranked.get(key, {}).get("on_front")]
     if pareto:
         ring = {"color": INK, "size": 12, "symbol": "circle-open", "line": {"width": 1.6}}

@@ -262,9 +262,10 @@ def _front(record: RunRecord, page: Page) -> Html:
         if net.identity in scored
     ]
     note = (
-        "Every network that a member had scored. Rings: Pareto set of the consensus and the cost; stars: finalists "
-        "with their consensus rank. Accuracies with the weights of different supernets do not compare with each "
-        "other, nor with those of networks trained from scratch."
+        "Every network that a member had scored. Rings: Pareto set of the consensus and the cost; shades: what may be "
+        "on it, the darker the likelier; stars: finalists with their consensus rank. "
+        f"{belief.front_in_words(record.agreement or {})} {record.share_of_front or ''} Accuracies with the weights of "
+        "different supernets do not compare with each other, nor with those of networks trained from scratch."
     )
     return join([element("p", note, _class="note"), _grid(figures)])
 

@@ -130,6 +130,15 @@ class RunRecord:
             "costs are of the networks that were searched."
         )
 
+    @property
+    def share_of_front(self) -> str | None:
+        """One sentence on how much of the Pareto set the finalists stand for; None where it is not known."""
+        volumes = (self.agreement or {}).get("hypervolume")
+        if not volumes or not volumes["front"]:
+            return None
+        share = 100 * volumes["finalists"] / volumes["front"]
+        return f"The finalists cover {share:.0f} % of the hypervolume of the Pareto set (of rank and {self.main_cost})."
+
     def supernet_label(self, identity: str) -> str:
         """What the supernet `identity` is called."""
         return next((net.label for net in self.supernets if net.identity == identity), identity)

@@ -14,12 +14,13 @@ import scipy
 from numpy.typing import NDArray
 
 from raynas import belief
-from raynas.aggregators.reliability import measure
+from raynas.aggregators.reliability import Trust, measure
 from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
 from raynas.evaluation import SHORT, Evaluation
+from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import load_member
-from raynas.pareto import pareto_front
+from raynas.pareto import front_probability, pareto_front
 from raynas.racing import Rungs, foretold
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
@@ -77,7 +78,9 @@ class Ranking:
     """Architectures from the best to the worst by consensus, with what every ranker says of them.
 
     accuracy_A: of training from scratch, where it has a say in the consensus, NaN of the others. held_out_A: the
-    consensus on each of these, were its accuracy not known.
+    consensus on each of these, were its accuracy not known. front_probability_A: of being on the front of merit, as
+    `trust` knows it, and the cost; NaN in a ranking without a cost. hypervolume: of the Pareto set (`front`) and of the
+    `finalists`, in `rank_and_cost`; None in a ranking without a cost.
     """
 
     aggregator: str
@@ -90,7 +93,10 @@ class Ranking:
     costs: Mapping[str, NDArray[np.float64]]
     calibration_A: NDArray[np.bool_]
     on_front_A: NDArray[np.bool_]
+    front_probability_A: NDArray[np.float64]
     finalist_A: NDArray[np.bool_]
+    hypervolume: Mapping[str, float] | None
+    trust: Trust
 
     def table(self, space: SearchSpace) -> pa.Table:
         """The rows of `ranking.parquet`; equal rankings are equal tables."""
@@ -107,6 +113,7 @@ class Ranking:
                 **self.costs,
                 "calibration": self.calibration_A,
                 "on_front": self.on_front_A,
+                "front_probability": self.front_probability_A,
                 "finalist": self.finalist_A,
             }
         )
@@ -123,7 +130,6 @@ class Ranking:
         ranks_RA = ranks(self.scores_RA)
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
-        trust = measure(self.scores_RA, calibration_A=self.accuracy_A, choices_AB=np.array(self.architectures))
         calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
         race: dict[str, Any] = {}
         if trained:
@@ -131,15 +137,17 @@ class Ranking:
             race["race"] = {
                 "trained": [{"epochs": epochs, "candidates": number} for epochs, number in trained.items()],
                 "finalists": finalists,
-                "undecided": int(belief.undecided(trust, finalists).sum()) if calibrated else None,
+                "undecided": int(belief.undecided(self.trust, finalists).sum()) if calibrated else None,
             }
         return {
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
             "candidates": len(self.architectures),
-            "undecided": int(belief.undecided(trust).sum()) if calibrated else None,
-            "belief": belief.entries(self.rankers, trust),
+            "undecided": int(belief.undecided(self.trust).sum()) if calibrated else None,
+            "belief": belief.entries(self.rankers, self.trust),
+            "front": None if self.hypervolume is None else belief.on_front(self.front_probability_A),
+            "hypervolume": self.hypervolume,
             "most_disputed": [
                 {
                     "architecture": encode(self.architectures[row]),
@@ -161,6 +169,7 @@ def rank(
     aggregator: Aggregator,
     finalists: int,
     cost: str | None,
+    seed: int,
     calibration: Sequence[Architecture] = (),
     accuracies: Mapping[Architecture, float] | None = None,
 ) -> Ranking:
@@ -168,8 +177,9 @@ def rank(
 
     scores: by ranker, higher is better, NaN where it has none. Ties in the consensus are broken by the encoding, so
     that equal scores give equal bytes. The Pareto set is that of consensus and `cost`; finalists are its best by
-    consensus, filled up from the rest of the ranking. Calibration architectures are ranked but were not searched
-    for, and become finalists only on their merit.
+    consensus and then those that add most hypervolume in `rank_and_cost`, filled up from the rest of the ranking;
+    without a cost, the first. Calibration architectures are ranked but were not searched for, and become finalists
+    only on their merit.
     accuracies: what is known of training from scratch, for an aggregator that heeds it, NaN for what failed, which is
     the last to be a finalist. The consensus on each of those is told without its own too, or else it would be no
     prediction; it is made among `AMONG` candidates at most.
@@ -180,17 +190,28 @@ def rank(
     merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
     held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
-    consensus_A = merged_A[order]
+    ordered = tuple(architectures[row] for row in order)
+    consensus_A, scores_RA = merged_A[order], matrix_RA[:, order]
+    trust = measure(scores_RA, calibration_A=accuracy_A[order], choices_AB=np.array(ordered))
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
+    failed_A = np.array([np.isnan(accuracies.get(one, 0.0)) for one in ordered], dtype=bool)
+    spread_out: list[int] = []
+    probability_A = np.full(len(order), np.nan)
+    volumes = None
     if cost is None:
         on_front_A = np.arange(len(order)) == 0
     else:
         on_front_A = pareto_front(np.stack([-consensus_A, costs_A[cost]], axis=1))
-    failed = [np.isnan(accuracies.get(architectures[row], 0.0)) for row in order]
-    chosen = sorted(range(len(order)), key=lambda a: (failed[a], not on_front_A[a] if cost else False, a))[:finalists]
-    finalist_A = np.isin(np.arange(len(order)), chosen)
+        probability_A = front_probability(-trust.merit_A, trust.deviation_A, costs_A[cost], seed=seed)
+        objectives_A2 = rank_and_cost(consensus_A, costs_A[cost])
+        members = np.flatnonzero(on_front_A & ~failed_A)
+        spread_out = members[most_hypervolume(objectives_A2[members], finalists)].tolist()
+    rest = sorted(range(len(order)), key=lambda a: (failed_A[a], not on_front_A[a], a))
+    finalist_A = np.isin(np.arange(len(order)), list(dict.fromkeys([*spread_out, *rest]))[:finalists])
+    if cost is not None:
+        parts = {"front": on_front_A, "finalists": on_front_A & finalist_A}
+        volumes = {name: hypervolume(objectives_A2[part_A]) for name, part_A in parts.items()}
     known = set(calibration)
-    ordered = tuple(architectures[row] for row in order)
     return Ranking(
         aggregator.__name__,
         ordered,
@@ -198,12 +219,34 @@ def rank(
         accuracy_A[order],
         held_out_A[order],
         tuple(scores),
-        matrix_RA[:, order],
+        scores_RA,
         costs_A,
         np.array([one in known for one in ordered]),
         on_front_A,
+        probability_A,
         finalist_A,
+        volumes,
+        trust,
     )
+
+
+def rank_and_cost(consensus_A: NDArray[np.float64], cost_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank by consensus and logarithm of the cost, each from 0 (best) to 1 (worst of these): shape (A,) -> (A, 2).
+
+    What finalists are spread over. Ranks, as a consensus has no unit that all aggregators share: so a place counts the
+    same anywhere, although the first hundred may differ less in accuracy than the last two, and who is ranked, the bad
+    ones too, says how far from the worst a place is. Half the cost counts the same anywhere. The worst in either adds
+    no hypervolume, and is chosen last. A cost of 0 counts as the smallest above.
+    """
+    positive = cost_A[cost_A > 0]
+    log_cost_A = np.log(np.maximum(cost_A, positive.min())) if len(positive) else np.zeros(len(cost_A))
+    return np.stack([_unit(ranks(consensus_A[None])[0]), _unit(log_cost_A)], axis=1)
+
+
+def _unit(values_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 0, the least, to 1, the most."""
+    least, most = np.nanmin(values_A), np.nanmax(values_A)
+    return np.asarray((values_A - least) / (most - least if most > least else 1.0))
 
 
 def _held_out(
@@ -277,6 +320,7 @@ def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Archite
         aggregator=load_aggregator(config),
         finalists=config.selector.finalists,
         cost=config.selector.cost,
+        seed=config.seed,
         calibration=[one for one, chosen in zip(architectures, columns["calibration"], strict=True) if chosen],
         accuracies=accuracies,
     )

@@ -48,7 +48,8 @@ def _finalists(record: RunRecord) -> list[Table | Text]:
             *(cost(name, values.get(name)) for name in costs),
             style="bold" if trial is record.chosen else "",
         )
-    note = [Text(printable(f"{record.trained_otherwise}\n"), style="dim")] if record.trained_otherwise else []
+    notes = filter(None, (record.share_of_front, record.trained_otherwise))
+    note = [Text(printable(f"{one}\n"), style="dim") for one in notes]
     if record.chosen is None:
         return [table, *note]
     return [table, *note, Text.assemble(("* chosen: ", "bold"), printable(record.chosen.name)), Text()]
@@ -101,6 +102,7 @@ def _members(record: RunRecord) -> list[Table | Text]:
         belief.sentence(agreement),
         belief.undecided_in_words(agreement),
         belief.race_in_words(agreement),
+        belief.front_in_words(agreement),
     )
     return [table, Text(printable("\n".join(filter(None, told)) + "\n"))]
 

@@ -224,6 +224,7 @@ epochs = 6
             **costs(candidates[place]),
             "calibration": False,
             "on_front": bool(place in front),
+            "front_probability": 0.6 if place in front else 0.1 / rank,
             "finalist": rank <= finalists,
         }
         for rank, place in enumerate(order, start=1)
@@ -239,6 +240,8 @@ epochs = 6
             "aggregator": "reliability",
             "candidates": len(ranking),
             "undecided": 17,
+            "front": {"likely": 4, "possible": 9},
+            "hypervolume": {"front": 0.6, "finalists": 0.45},
             "belief": [
                 {"ranker": name, "agreement": 0.4, "agreement_error": 0.1, "weight": w, "weight_error": 0.05}
                 for name, w in zip(rankers, (0.2, 0.5, 0.1), strict=False)

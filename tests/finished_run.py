@@ -92,6 +92,7 @@ def _search(plan: Plan, run: Folder) -> Ranking:
         aggregator=load_member("raynas.aggregators", config.selector.aggregator),
         finalists=1,
         cost=config.selector.cost,
+        seed=config.seed,
     )
 
 

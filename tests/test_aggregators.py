@@ -1,6 +1,6 @@
 """What every rule that merges rankings must hold, by its file; then what each rule alone promises."""
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from raynas.aggregators.borda import borda, gumbel_scores
 from raynas.aggregators.copeland import copeland
-from raynas.aggregators.kemeny import agreement, kemeny
+from raynas.aggregators.kemeny import EXACT, agreement, kemeny
 from raynas.aggregators.median_rank import median_rank
 from raynas.members import family, load_member
 from raynas.rank_correlation import kendall_tau_b
@@ -152,8 +152,8 @@ def test_borda_equal_means_are_equal_numbers():
 @pytest.mark.parametrize("levels", [None, 1])
 def test_kemeny_never_disagrees_more_than_borda(missing, levels):
     less = 0
-    for seed in range(60):
-        scores_RA = noisy(seed, rankers=2 + seed % 5, architectures=3 + seed % 7, missing=missing, levels=levels)
+    for seed in range(20):
+        scores_RA = noisy(seed, rankers=2 + seed % 5, architectures=5 + seed % 7, missing=missing, levels=levels)
         mine, bordas = disagreement(kemeny(scores_RA), scores_RA), disagreement(borda(scores_RA), scores_RA)
         assert mine <= bordas
         less += mine < bordas
@@ -171,9 +171,55 @@ def test_agreement_falls_as_disagreement_rises():
             assert agreement(consensus_A, scores_RA) == untied - 2 * disagreement(consensus_A, scores_RA)
 
 
+def least_disagreement(scores_RA):
+    """By trying all orders: the least disagreement, and the orders (best first) that have it."""
+    against_AA = np.sum(scores_RA[:, None, :] > scores_RA[:, :, None], axis=0)  # who prefer the second to the first
+    orders = np.array(list(permutations(range(scores_RA.shape[1]))))
+    above, below = np.triu_indices(orders.shape[1], 1)
+    found = against_AA[orders[:, above], orders[:, below]].sum(axis=1)
+    return found.min(), orders[found == found.min()]
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("levels", [None, 1])
+def test_no_order_of_few_architectures_disagrees_less_than_kemeny(missing, levels):
+    for seed in range(12):
+        scores_RA = noisy(seed, rankers=2 + seed % 5, architectures=4 + seed % 3, missing=missing, levels=levels)
+        scores_RA = scores_RA[:, ~np.isnan(scores_RA).all(axis=0)]
+        assert disagreement(kemeny(scores_RA), scores_RA) == least_disagreement(scores_RA)[0]
+
+
+def test_of_equally_good_orders_kemeny_takes_one_nearest_to_bordas():
+    choices = 0
+    for seed in range(20):
+        scores_RA = noisy(seed, rankers=4, architectures=5)
+        borda_A, orders = borda(scores_RA), least_disagreement(scores_RA)[1]
+        if len(np.unique(borda_A)) == 5:
+            near = [agreement(-np.argsort(order), borda_A[None]) for order in orders]
+            assert agreement(kemeny(scores_RA), borda_A[None]) == max(near)
+            choices += max(near) > min(near)
+    assert choices > 0
+
+
+def test_exact_kemeny_never_disagrees_more_than_its_approximation(monkeypatch):
+    panels = [noisy(seed, rankers=3 + seed % 4, architectures=EXACT, missing=0.2) for seed in range(3)]
+    exact = [agreement(kemeny(scores_RA), scores_RA) for scores_RA in panels]
+    monkeypatch.setattr("raynas.aggregators.kemeny.EXACT", 0)
+    rough = [agreement(kemeny(scores_RA), scores_RA) for scores_RA in panels]
+    assert all(one >= other for one, other in zip(exact, rough, strict=True)) and exact != rough
+
+
+@pytest.mark.parametrize("architectures", [EXACT, EXACT + 1])
+def test_kemeny_puts_who_beats_all_others_first(architectures):
+    scores_RA = noisy(rankers=5, architectures=architectures)
+    scores_RA[:3, 7] = scores_RA.max() + 1
+    scores_RA[3:, 7] = scores_RA.min() - 1
+    assert np.argmax(kemeny(scores_RA)) == 7
+
+
 def test_kemeny_leaves_no_neighbours_against_a_majority():
     for seed in range(20):
-        scores_RA = noisy(seed, rankers=5, architectures=30)
+        scores_RA = noisy(seed, rankers=5, architectures=EXACT + 10)
         order = np.argsort(-kemeny(scores_RA), kind="stable")
         for first, second in pairwise(order):
             assert np.sum(scores_RA[:, second] > scores_RA[:, first]) <= 2

@@ -9,7 +9,16 @@ import pytest
 
 from raynas import seeds
 from raynas.aggregators.reliability import measure
-from raynas.belief import entries, race_in_words, rows, sentence, undecided, undecided_in_words
+from raynas.belief import (
+    entries,
+    front_in_words,
+    on_front,
+    race_in_words,
+    rows,
+    sentence,
+    undecided,
+    undecided_in_words,
+)
 
 
 def agreement(*noises: float, names: tuple[str, ...], calibrated: int = 0) -> dict[str, object]:
@@ -92,9 +101,24 @@ def test_of_whom_nobody_says_anything_none_may_be_among_the_best() -> None:
 
 def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
     assert undecided_in_words({}) == undecided_in_words({"undecided": None, "candidates": 5}) == ""
-    assert undecided_in_words({"undecided": 3, "candidates": 50}).startswith(
-        "The best of the 50 candidates is one of 3 "
+
+
+def test_the_order_of_those_that_may_be_the_best_is_not_to_be_trusted() -> None:
+    told = undecided_in_words({"undecided": 3, "candidates": 50})
+    assert told.startswith("The best of the 50 candidates is one of 3 ")
+    assert told.endswith(" Do not trust the order within the top 3.")
+    assert "order" not in undecided_in_words({"undecided": 1, "candidates": 50})
+
+
+def test_who_may_be_on_the_front_is_counted_and_an_uncalibrated_ranking_says_what_it_does_not_know() -> None:
+    front = on_front(np.array([0.0, 0.009, 0.01, 0.3, 0.5, 1.0]))
+    assert front == {"likely": 2, "possible": 4}
+    told = front_in_words({"front": front, "candidates": 6, "undecided": 1})
+    assert "0.5 or more: 2 of 6 candidates; 4 may be" in told and "not calibrated" not in told
+    assert front_in_words({"front": front, "candidates": 6, "undecided": None}).startswith(
+        f"{told} This ranking is not"
     )
+    assert front_in_words({"front": None, "candidates": 6}) == front_in_words({}) == ""
 
 
 def test_short_trainings_are_told_and_whether_they_settle_who_the_best_are() -> None:

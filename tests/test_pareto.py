@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from raynas.pareto import crowding_distance, non_dominated_rank, pareto_front
+from raynas import seeds
+from raynas.pareto import crowding_distance, front_probability, non_dominated_rank, pareto_front
 
 
 def dominates(one, other):
@@ -71,3 +73,54 @@ def test_an_objective_equal_for_all_adds_nothing():
     points = np.array([[0.0, 7.0], [1.0, 7.0], [4.0, 7.0], [10.0, 7.0]])
     assert crowding_distance(points).tolist() == crowding_distance(points[:, :1]).tolist() == [np.inf, 0.4, 0.9, np.inf]
     assert crowding_distance(np.ones((3, 2))).tolist() == [0, 0, 0]
+
+
+def uncertain(seed, architectures=40, levels=8):
+    """Means with ties and a NaN, deviations, and costs with ties."""
+    rng = np.random.default_rng(seed)
+    mean_A = rng.integers(levels, size=architectures).astype(float)
+    mean_A[3] = np.nan
+    return mean_A, rng.uniform(0.1, 2, architectures), rng.integers(levels, size=architectures).astype(float)
+
+
+def test_without_uncertainty_the_front_is_certain():
+    for seed in range(10):
+        mean_A, _, cost_A = uncertain(seed)
+        front_A = pareto_front(np.stack([mean_A, cost_A], axis=1))
+        assert front_probability(mean_A, np.zeros(40), cost_A, seed=0, draws=3).tolist() == front_A.tolist()
+
+
+def test_the_probability_is_the_share_of_drawn_fronts(monkeypatch):
+    mean_A, deviation_A, cost_A = uncertain(0)
+    known_A = ~np.isnan(mean_A)
+    rng = seeds.generator(5, "front")
+    order = np.flatnonzero(known_A)[np.argsort(cost_A[known_A], kind="stable")]
+    share_A = np.zeros(40)
+    for _ in range(20):
+        drawn_A = np.full(40, np.nan)
+        drawn_A[order] = mean_A[order] + deviation_A[order] * rng.standard_normal(len(order))
+        share_A += pareto_front(np.stack([drawn_A, cost_A], axis=1)) / 20
+    np.testing.assert_allclose(front_probability(mean_A, deviation_A, cost_A, seed=5, draws=20), share_A)
+    monkeypatch.setattr("raynas.pareto.AT_ONCE", 100)
+    np.testing.assert_allclose(front_probability(mean_A, deviation_A, cost_A, seed=5, draws=20), share_A)
+
+
+def test_of_equal_costs_exactly_one_is_on_the_front():
+    mean_A, deviation_A, cost_A = uncertain(0)
+    probability_A = front_probability(mean_A, deviation_A, np.zeros(40), seed=0)
+    assert probability_A.sum() == pytest.approx(1) and probability_A[3] == 0
+    with_all_A = front_probability(mean_A, deviation_A, cost_A, seed=0)
+    assert with_all_A[cost_A == 0].sum() == pytest.approx(1)  # the cheapest group has nobody else in its way
+    assert 1 <= with_all_A.sum() <= len(np.unique(cost_A))
+
+
+def test_of_two_the_probability_is_that_of_the_normal_distribution():
+    probability_A = front_probability(
+        np.array([0.0, 1.0]), np.array([0.6, 0.8]), np.array([1.0, 2.0]), seed=0, draws=20_000
+    )
+    assert probability_A == pytest.approx([1, norm.cdf(-1)], abs=0.01)
+
+
+def test_where_nothing_is_known_nothing_is_on_the_front():
+    nothing_A = np.full(3, np.nan)
+    assert front_probability(nothing_A, nothing_A, np.ones(3), seed=0).tolist() == [0, 0, 0]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from raynas.belief import POSSIBLE
 from raynas.errors import UserError
 from raynas.report import write_report
 from raynas.run_record import best_so_far, is_random, read_run
@@ -283,6 +284,35 @@ def test_costs_of_networks_that_were_trained_otherwise_than_searched_are_told_so
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------
+
+
+def test_what_may_be_on_the_front_is_shaded_by_its_probability(run):
+    def shades():
+        charts = Reader(Path(write_report(run)).read_text()).charts.values()
+        return [one for chart in charts for one in chart["data"] if one.get("name") == "may be on the Pareto set"]
+
+    for trace in (before := shades()):
+        told = [float(one.rpartition(" ")[2]) for one in trace["hovertext"]]
+        assert told == pytest.approx(trace["marker"]["opacity"], abs=0.005) and min(told) >= POSSIBLE
+    run.write_table("ranking.parquet", run.read_table("ranking.parquet").drop_columns(["front_probability"]))
+    assert before and not shades()  # a run of an earlier version
+
+
+def test_it_is_told_within_which_places_the_order_is_not_to_be_trusted(run):
+    told = "Do not trust the order within the top 17."
+    assert told in Reader(Path(write_report(run)).read_text()).text
+    assert told in " ".join(summary(run).split())
+
+
+def test_the_share_of_the_front_is_told_where_it_was_measured(run):
+    told = "The finalists cover 75 % of the hypervolume of the Pareto set (of rank and macs)."
+    write_report(run)
+    assert told in run.read("report.html").decode() and told in summary(run, width=120)
+    changed = run.read_json("agreement.json")
+    del changed["hypervolume"]  # a run of an earlier version
+    run.write_json("agreement.json", changed)
+    write_report(run)
+    assert "hypervolume" not in run.read("report.html").decode() + summary(run)
 
 
 @pytest.mark.parametrize("ugly", [False, True])

@@ -4,6 +4,8 @@
     python jobs/benchmarks/aggregation.py --seconds
     python jobs/benchmarks/aggregation.py --undecided --seeds 20
     python jobs/benchmarks/aggregation.py --race --seeds 20
+    python jobs/benchmarks/aggregation.py --finalists 3 --seeds 20
+    python jobs/benchmarks/aggregation.py --front --seeds 20
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -20,7 +22,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +32,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raynas import seeds
-from raynas.aggregators.borda import gumbel_scores
-from raynas.aggregators.reliability import measure
+from raynas.aggregators.borda import gumbel_scores, scaled_ranks
+from raynas.aggregators.reliability import Trust, measure
 from raynas.architecture import Architecture
-from raynas.belief import undecided
+from raynas.belief import POSSIBLE, undecided
+from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
+from raynas.pareto import front_probability, pareto_front
 from raynas.racing import foretold, race
 from raynas.rank_correlation import kendall_tau_b
+from raynas.selector import rank_and_cost
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 SAMPLE = 200  # architectures of which the calibration architectures are chosen
 CANDIDATES = 300  # of a run
 FINALISTS = 3
+BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.01)  # of probabilities of the front
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -56,6 +63,8 @@ def main() -> None:
     parser.add_argument("--seconds", action="store_true", help="measure time instead")
     parser.add_argument("--undecided", action="store_true", help="count those that may be the best instead")
     parser.add_argument("--race", action="store_true", help="race short trainings instead")
+    parser.add_argument("--finalists", type=int, help="compare so many of the front, chosen in two ways, instead")
+    parser.add_argument("--front", action="store_true", help="count how often probabilities of the front are right")
     options = parser.parse_args()
     if options.race:
         _print_races(options)
@@ -65,6 +74,12 @@ def main() -> None:
         return
     if options.undecided:
         _print_undecided(options)
+        return
+    if options.finalists:
+        _print_finalists(options)
+        return
+    if options.front:
+        _print_front(options)
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
@@ -100,6 +115,16 @@ def ranker_sets() -> dict[str, tuple[Scores, NDArray[np.float64]]]:
         "macro: costs, one training": ({**costs, "s1": macro["acc_s1"]}, (macro["acc_s2"] + macro["acc_s3"]) / 2),
         "size: widths, costs": (widths, size["c10_test_90"]),
     }
+
+
+def parameters(name: str) -> NDArray[np.float64]:
+    """The parameter counts of the architectures of a set."""
+    if name.startswith("201"):
+        order = pq.read_table(SHARED / "nb201_cifar10.parquet")["arch_index"].to_pylist()
+        return _columns("nb201_cifar10.parquet", order)["c10_params"]
+    return _columns("nas_bench_macro_1640.parquet" if name.startswith("macro") else "nats_size_cifar10.parquet")[
+        "params"
+    ]
 
 
 def choose_spread(
@@ -180,14 +205,8 @@ def _print_undecided(options: argparse.Namespace) -> None:
     every = []
     for name, (scores, truth_A) in ranker_sets().items():
         found = []
-        for seed in range(options.seeds):
-            rng = seeds.generator(seed, "undecided", name)
-            some = rng.choice(len(truth_A), CANDIDATES, replace=False)
-            scores_RA = np.array(list(scores.values()))[:, some]
-            alone = measure(scores_RA)
-            rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
-            accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
-            open_A = undecided(measure(scores_RA, calibration_A=accuracy_A))
+        for some, trust in _runs(name, scores, truth_A, options):
+            open_A = undecided(trust)
             found.append((open_A.sum(), open_A[np.argmax(truth_A[some])]))
         count, right = np.mean(found, axis=0)
         every.append(right)
@@ -239,6 +258,77 @@ def _print_races(options: argparse.Namespace) -> None:
             cells = [f"{mean[0]:.0f}", *(f"{mean[i]:.3f} ± {deviation[i]:.3f}" for i in (1, 2))]
             cells += [f"{mean[3]:.0f}", f"{mean[4]:.2f}"]
             print(f"{name:<24}{trained:<14}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def _print_finalists(options: argparse.Namespace) -> None:
+    """Of random candidates, what the first of the front and those that add most hypervolume to it are truly worth.
+
+    regret: what the most accurate finalist lacks to the best candidate; covered: the share of the hypervolume of the
+    true front, both of rank and parameters.
+    """
+    columns = [f"{what}, {rule}" for what in ("regret", "covered") for rule in ("first", "spread")]
+    print(f"{'rankers':<32}" + "".join(f"{name:>20}" for name in columns) + f"   {options.finalists} of {CANDIDATES}")
+    every = []
+    for name, (scores, truth_A) in ranker_sets().items():
+        cost_A, found = parameters(name), []
+        for some, trust in _runs(name, scores, truth_A, options):
+            order = np.argsort(-trust.merit_A, kind="stable")
+            costs_A, best_A = cost_A[some][order], truth_A[some][order]
+            consensus_A = scaled_ranks(trust.merit_A[None, order])[0]
+            front = np.flatnonzero(pareto_front(np.stack([-consensus_A, costs_A], axis=1)))
+            chosen = most_hypervolume(rank_and_cost(consensus_A, costs_A)[front], options.finalists)
+            true_A2 = rank_and_cost(best_A, costs_A)
+            ways = [front[: options.finalists], front[chosen]]
+            regrets = [best_A.max() - best_A[way].max() for way in ways]
+            found.append([*regrets, *(hypervolume(true_A2[way]) / hypervolume(true_A2) for way in ways)])
+        every.append(np.mean(found, axis=0))
+        cells = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(every[-1], np.std(found, axis=0), strict=True)]
+        print(f"{name:<32}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+    print(f"{'mean over the sets':<32}" + "".join(f"{mean:>20.3f}" for mean in np.mean(every, axis=0)))
+
+
+def _print_front(options: argparse.Namespace) -> None:
+    """Of random candidates told to be on the front of truth and parameters with a probability, the share that is.
+
+    Then, of each run in the mean: the sum of the probabilities, how many truly are, and the share of these whose
+    probability is not below `POSSIBLE`.
+    """
+    head = "".join(f"{low:>13.2f} to {high:.2f}" for low, high in pairwise(BINS))
+    print(f"{'rankers':<32}{head}{'told':>8}{'true':>8}{'held':>8}")
+    every = []
+    for name, (scores, truth_A) in ranker_sets().items():
+        cost_A, told, true = parameters(name), [], []
+        for seed, (some, trust) in enumerate(_runs(name, scores, truth_A, options)):
+            told.append(front_probability(-trust.merit_A, trust.deviation_A, cost_A[some], seed=seed))
+            true.append(pareto_front(np.stack([-truth_A[some], cost_A[some]], axis=1)))
+        every.append((np.concatenate(told), np.concatenate(true)))
+        _print_bins(name, *every[-1], options.seeds)
+    told_A, true_A = (np.concatenate(column) for column in zip(*every, strict=True))
+    _print_bins("all", told_A, true_A, options.seeds * len(every))
+
+
+def _print_bins(name: str, told_A: NDArray[np.float64], true_A: NDArray[np.bool_], runs: int) -> None:
+    cells = []
+    for low, high in pairwise(BINS):
+        inside_A = (told_A >= low) & (told_A < high)
+        cells.append(f"{true_A[inside_A].mean():.3f} ({inside_A.sum():,})" if inside_A.any() else "–")
+    held = true_A[told_A >= POSSIBLE].sum() / true_A.sum()
+    line = f"{name:<32}" + "".join(f"{cell:>21}" for cell in cells)
+    print(f"{line}{told_A.sum() / runs:>8.1f}{true_A.sum() / runs:>8.1f}{held:>8.2f}")
+
+
+def _runs(
+    name: str, scores: Scores, truth_A: NDArray[np.float64], options: argparse.Namespace
+) -> Iterator[tuple[NDArray[np.int64], Trust]]:
+    """Random candidates, some of them calibrated, and what is made of them."""
+    for seed in range(options.seeds):
+        rng = seeds.generator(seed, "undecided", name)
+        some = rng.choice(len(truth_A), CANDIDATES, replace=False)
+        scores_RA = np.array(list(scores.values()))[:, some]
+        alone = measure(scores_RA)
+        rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
+        accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
+        yield some, measure(scores_RA, calibration_A=accuracy_A)
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:

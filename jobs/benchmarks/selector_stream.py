@@ -114,7 +114,7 @@ def _rank() -> None:
     for aggregator, known in (("kemeny", None), ("reliability", None), ("reliability", accuracies)):
         began = time.perf_counter()
         rule = load_member("raynas.aggregators", aggregator)
-        rank(networks, scores, costs, aggregator=rule, finalists=3, cost="macs", accuracies=known)
+        rank(networks, scores, costs, aggregator=rule, finalists=3, cost="macs", seed=0, accuracies=known)
         told = f", {CALIBRATED} calibrated" if known else ""
         print(f"{len(networks):,} by {RANKERS}, {aggregator}{told}: {time.perf_counter() - began:.1f} s")
 

@@ -1,6 +1,11 @@
-"""Local Kemenization of the Borda order: no two neighbours stand against a majority (Dwork et al., WWW 2001)."""
+"""Kemeny's order, of least disagreement with the rankers; of many architectures an approximation from Borda's.
+
+Kemeny, Daedalus 88, 1959; the approximation is local Kemenization (Dwork et al., WWW 2001).
+"""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import numpy as np
 import scipy
@@ -8,21 +13,26 @@ from numpy.typing import NDArray
 
 from raynas.aggregators.borda import borda, by_borda, scaled_ranks
 
+EXACT = 30
+"""Architectures up to which the order is exact: 0.3 s, of 300 random sets of rankers at most 0.8 s, on a shared CPU."""
+
 
 def kemeny(scores_RA: NDArray[np.float64]) -> NDArray[np.float64]:
     """Consensus from 0 (worst) to 1 (best) of each architecture: shape (R, A) -> (A,); higher is better.
 
     scores_RA: higher is better; NaN where a ranker has no score: it then has no vote on that architecture's pairs.
-    The Borda order is improved by swapping neighbours wherever more rankers prefer the lower one, until none is left:
-    no swap of neighbours brings it closer to the rankers (Dwork et al. 2001, section 4.2), one who beats all others
-    by majority comes first, and the total disagreement over all pairs is never above Borda's. Neighbours of equal Borda
-    count without a majority between them share their mean rank. NaN where nobody has a score.
+    Of up to EXACT architectures no order has less total disagreement over all pairs; of several such orders it is the
+    one nearest to Borda's. Of more, the Borda order is improved by swapping neighbours wherever more rankers prefer the
+    lower one, until none is left: no swap of neighbours brings it closer to the rankers (Dwork et al. 2001, section
+    4.2), and the disagreement is never above Borda's. Either way one who beats all others by majority comes first.
+    Neighbours of equal Borda count without a majority between them share their mean rank. NaN where nobody has a score.
     """
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
     borda_A = borda(scores_RA)
     consensus_A = np.full(len(borda_A), np.nan)
     if not np.isnan(borda_A).all():
-        order = _kemenise(_untied(borda_A, scores_RA), scores_RA)
+        order = _untied(borda_A, scores_RA)
+        order = (_exact if 2 < len(order) <= EXACT else _kemenise)(order, scores_RA)  # swaps do for two
         consensus_A[order] = scaled_ranks(-_places(order, borda_A, scores_RA)[None])[0]
     return consensus_A
 
@@ -58,6 +68,41 @@ def _untied(borda_A: NDArray[np.float64], scores_RA: NDArray[np.float64]) -> NDA
     return order
 
 
+def _exact(order: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The order of least total disagreement, and among those the one that has most pairs as `order` has them.
+
+    The linear ordering problem (Groetschel, Juenger and Reinelt, Operations Research 32, 1984): a variable for each
+    pair of places in `order` says whether the upper one stays above; no three may go in a circle.
+    """
+    count = len(order)
+    upper, lower = np.triu_indices(count, 1)
+    pair = np.zeros((count, count), dtype=np.int64)
+    pair[upper, lower] = np.arange(len(upper))
+    margin_P = _margins(order[upper], order[lower], scores_RA)
+    first, second, third = np.array(list(combinations(range(count), 3))).T
+    triples = len(first)
+    circles = scipy.sparse.csr_array(
+        (
+            np.tile([1.0, 1.0, -1.0], triples),
+            (
+                np.repeat(np.arange(triples), 3),
+                np.stack([pair[first, second], pair[second, third], pair[first, third]], axis=1).ravel(),
+            ),
+        ),
+        shape=(triples, len(upper)),
+    )
+    found = scipy.optimize.milp(
+        -(margin_P + 0.5 / len(upper)),  # what is added is in all less than one ranker's say on one pair
+        integrality=1,
+        bounds=scipy.optimize.Bounds(0, 1),
+        constraints=scipy.optimize.LinearConstraint(circles, 0, 1),
+        options={"mip_rel_gap": 0},
+    )
+    stays_P = np.round(found.x).astype(np.int64)
+    above = np.bincount(lower, stays_P, count) + np.bincount(upper, 1 - stays_P, count)
+    return np.asarray(order[np.argsort(above)])
+
+
 def _kemenise(order: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
     """Swap neighbours against a majority, best first: all pairs (0, 1), (2, 3) ... at once, then (1, 2), (3, 4) ...
 
@@ -69,7 +114,7 @@ def _kemenise(order: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArr
     turn = 0
     while len(stale[0]) or len(stale[1]):
         left = stale[turn]
-        left = left[_margins(order, scores_RA, left) < 0]
+        left = left[_margins(order[left], order[left + 1], scores_RA) < 0]
         order[left], order[left + 1] = order[left + 1], order[left]
         stale[turn] = left[:0]
         turn = 1 - turn
@@ -78,9 +123,9 @@ def _kemenise(order: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArr
     return order
 
 
-def _margins(order: NDArray[np.int64], scores_RA: NDArray[np.float64], left: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many more rankers prefer the architecture at place `left` to its next than the other way round."""
-    first_RA, second_RA = scores_RA[:, order[left]], scores_RA[:, order[left + 1]]
+def _margins(first: NDArray[np.int64], second: NDArray[np.int64], scores_RA: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many more rankers prefer each of the first to its second than the other way round."""
+    first_RA, second_RA = scores_RA[:, first], scores_RA[:, second]
     return np.asarray(np.sum(first_RA > second_RA, axis=0) - np.sum(first_RA < second_RA, axis=0))  # NaN: neither
 
 
@@ -89,7 +134,7 @@ def _places(
 ) -> NDArray[np.float64]:
     """0, 1, 2 ... down the order; a run of equal Borda counts, no two of which a majority tells apart, shares one."""
     ordered_RA = scores_RA[:, order]
-    tied = (_margins(order, scores_RA, np.arange(len(order) - 1)) == 0) & (np.diff(borda_A[order]) == 0)
+    tied = (_margins(order[:-1], order[1:], scores_RA) == 0) & (np.diff(borda_A[order]) == 0)
     equal = np.all((ordered_RA[:, 1:] == ordered_RA[:, :-1]) | np.isnan(ordered_RA[:, 1:] + ordered_RA[:, :-1]), axis=0)
     places, start = np.zeros(len(order)), 0
     for place in range(1, len(order)):
