@@ -1,10 +1,11 @@
-"""What the selector bears: evaluations of many members that stream into its actor, and the ranking of many candidates.
+"""What the selector and the pool bear: evaluations of many members that stream through, and the ranking of many.
 
     python jobs/benchmarks/selector_stream.py --evaluations 100000 --members 1000
 
 Members submit batches of distinct networks of a large space, from --callers processes at once. Prints evaluations per
-second, the memory that the actor has gained, and the seconds in which 100,000 candidates of 12 rankers are ranked, one
-score in ten missing, with and without calibration.
+second, the memory that the selector has gained, evaluations per second that the evaluator pool hands to workers which
+answer at once and back, and the seconds in which 100,000 candidates of 12 rankers are ranked, one score in ten missing,
+with and without calibration.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import resource
 import tempfile
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import ray
@@ -21,6 +23,7 @@ from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.config import check
 from raynas.distributed.cluster import connect
+from raynas.distributed.evaluator_pool import EvaluatorPool
 from raynas.distributed.selector_actor import Selector
 from raynas.evaluation import Evaluation
 from raynas.members import load_member
@@ -39,6 +42,29 @@ class Measured(Selector):
     def mebibytes(self) -> float:
         """The largest resident size of its process so far."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Instant:
+    """A worker that has every score at once."""
+
+    def evaluate(
+        self, supernet: str, weights: list[ray.ObjectRef], architectures: list[Architecture], costs: dict[str, float]
+    ) -> list[Evaluation]:
+        """The same for all."""
+        return [Evaluation(one, (1.0, 0.5, 1e6, 1e6)) for one in architectures]
+
+
+class InstantPool(EvaluatorPool):
+    """The pool with such workers; it needs no weights."""
+
+    def _hire(self) -> ray.actor.ActorHandle:
+        return ray.remote(Instant).options(num_cpus=0).remote()
+
+    def _joined(self, supernet: str) -> None:
+        return None
+
+    def _weights(self, supernet: str) -> list[ray.ObjectRef]:
+        return []
 
 
 class Caller:
@@ -63,6 +89,10 @@ class Caller:
         """Submit all, and wait until the selector has taken them."""
         ray.get([selector.submit.remote(*batch) for batch in self.batches])
 
+    def evaluate(self, pool: ray.actor.ActorHandle) -> None:
+        """Have all scored, with a batch of every member on the way at once."""
+        ray.get([pool.evaluate.remote("supernet", [one.architecture for one in batch]) for _, _, batch in self.batches])
+
 
 def main() -> None:
     """Stream, rank, and print."""
@@ -71,6 +101,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1_000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--callers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4, help="of the evaluator pool")
     options = parser.parse_args()
     _stream(options)
     _rank()
@@ -94,8 +125,19 @@ def _stream(options: argparse.Namespace) -> None:
         rate = total / (time.perf_counter() - began)
         gained = ray.get(selector.mebibytes.remote()) - before
         known = ray.get(selector.standing.remote())["networks"]
+        places = SimpleNamespace(bundle_count=options.workers)  # its workers need none
+        pool = (
+            ray.remote(InstantPool)
+            .options(num_cpus=0, max_concurrency=len(names))
+            .remote(plan.config, b"", Folder(place), places)
+        )
+        ray.get(pool.counts.remote())
+        began = time.perf_counter()
+        ray.get([caller.evaluate.remote(pool) for caller in callers])
+        pooled = total / (time.perf_counter() - began)
     print(f"{total:,} evaluations of {options.members:,} members in batches of {options.batch}: {rate:,.0f} a second")
     print(f"{known:,} networks known; the selector has gained {gained:.0f} MiB")
+    print(f"through the pool and {options.workers} workers that answer at once: {pooled:,.0f} a second")
 
 
 def _rank() -> None:
