@@ -39,6 +39,10 @@ CALIBRATED = 24
 class Measured(Selector):
     """The selector, and what it takes of memory."""
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that its process has taken."""
+        return time.process_time()
+
     def mebibytes(self) -> float:
         """The largest resident size of its process so far."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -56,6 +60,10 @@ class Instant:
 
 class InstantPool(EvaluatorPool):
     """The pool with such workers; it needs no weights."""
+
+    async def cpu_s(self) -> float:
+        """Seconds of CPU that its process has taken."""
+        return time.process_time()
 
     def _hire(self) -> ray.actor.ActorHandle:
         return ray.remote(Instant).options(num_cpus=0).remote()
@@ -119,10 +127,10 @@ def _stream(options: argparse.Namespace) -> None:
             for c in range(options.callers)
         ]
         total = sum(ray.get([caller.ready.remote() for caller in callers]))
-        before = ray.get(selector.mebibytes.remote())
+        before, before_s = ray.get(selector.mebibytes.remote()), ray.get(selector.cpu_s.remote())
         began = time.perf_counter()
         ray.get([caller.submit.remote(selector) for caller in callers])
-        rate = total / (time.perf_counter() - began)
+        rate, taken_s = total / (time.perf_counter() - began), ray.get(selector.cpu_s.remote()) - before_s
         gained = ray.get(selector.mebibytes.remote()) - before
         known = ray.get(selector.standing.remote())["networks"]
         places = SimpleNamespace(bundle_count=options.workers)  # its workers need none
@@ -131,13 +139,18 @@ def _stream(options: argparse.Namespace) -> None:
             .options(num_cpus=0, max_concurrency=len(names))
             .remote(plan.config, b"", Folder(place), places)
         )
-        ray.get(pool.counts.remote())
-        began = time.perf_counter()
+        before_s, began = ray.get(pool.cpu_s.remote()), time.perf_counter()
         ray.get([caller.evaluate.remote(pool) for caller in callers])
-        pooled = total / (time.perf_counter() - began)
-    print(f"{total:,} evaluations of {options.members:,} members in batches of {options.batch}: {rate:,.0f} a second")
+        pooled, cpu_s = total / (time.perf_counter() - began), ray.get(pool.cpu_s.remote()) - before_s
+    print(
+        f"{total:,} evaluations of {options.members:,} members in batches of {options.batch}: {rate:,.0f} a second; "
+        f"{total / taken_s:,.0f} for each CPU second of the selector's process"
+    )
     print(f"{known:,} networks known; the selector has gained {gained:.0f} MiB")
-    print(f"through the pool and {options.workers} workers that answer at once: {pooled:,.0f} a second")
+    print(
+        f"through the pool and {options.workers} workers that answer at once: {pooled:,.0f} a second; "
+        f"{total / cpu_s:,.0f} for each CPU second of the pool's process"
+    )
 
 
 def _rank() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
+from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -30,8 +32,10 @@ from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 
-CHUNK = 8
-"""Architectures a call to a worker: enough to hide the call, few enough to keep every worker busy."""
+CALL_S = 1.0
+"""A call to a worker is about so long: enough to hide the call, short enough to keep every worker busy."""
+MOST = 64
+"""Architectures a call has at most."""
 PATIENCE_S = 20.0
 """So long places for all workers are waited for before fewer are asked for."""
 MOST_DEATHS = 3
@@ -137,6 +141,9 @@ class EvaluatorPool:
         self.joined: dict[str, Joined | None] = {}
         self.scores: dict[tuple[Asked, Architecture], asyncio.Future[Evaluation]] = {}
         self.costs: dict[Architecture, tuple[float, ...]] = {}
+        self.waiting: defaultdict[Asked, deque[Architecture]] = defaultdict(deque)
+        self.pace: dict[str, float] = {}
+        """Seconds that each ranker took for an architecture the last time."""
         self.scored = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.idle: asyncio.Queue[Any] = asyncio.Queue()
@@ -158,9 +165,9 @@ class EvaluatorPool:
         for one in missing:
             self.scores[asked, one] = asyncio.get_running_loop().create_future()
         if joined is None:
-            size = min(CHUNK, math.ceil(len(missing) / self.places.bundle_count)) or 1
-            for first in range(0, len(missing), size):
-                self._begin(self._score(asked, missing[first : first + size]))
+            self.waiting[asked].extend(missing)
+            for _ in range(min(len(missing), self.places.bundle_count)):
+                self._begin(self._score(asked))
         else:
             for index, partition in enumerate(joined.partitions):
                 if own := [one for one in missing if one in partition]:
@@ -212,9 +219,21 @@ class EvaluatorPool:
         for one, evaluation in zip(architectures, found, strict=True):
             self._settle(asked, one, scale(evaluation))
 
-    async def _score(self, asked: Asked, architectures: Sequence[Architecture], deaths: int = 0) -> None:
+    def _share(self, asked: Asked) -> list[Architecture]:
+        """A worker's share of what waits, for about `CALL_S`; one, if it is not known how long that takes."""
+        waiting = self.waiting[asked]
+        most = CALL_S / max(self.pace.get(asked.ranker, CALL_S), CALL_S / MOST)
+        size = math.ceil(min(most, len(waiting) / self.places.bundle_count))
+        return [waiting.popleft() for _ in range(size)]
+
+    async def _score(self, asked: Asked, chosen: Sequence[Architecture] = (), deaths: int = 0) -> None:
+        """Let the next worker that is idle score these, or else its share of what waits; and so on, as long as any."""
         worker = await self.idle.get()
-        ranker = asked.ranker
+        architectures = chosen or self._share(asked)
+        if not architectures:
+            self.idle.put_nowait(worker)
+            return
+        ranker, began = asked.ranker, time.monotonic()
         try:
             if asked.candidates:
                 known = {one: self.costs[one] for one in architectures if one in self.costs}
@@ -230,11 +249,14 @@ class EvaluatorPool:
             return
         else:
             self.scored += len(evaluations)
+            self.pace[ranker] = (time.monotonic() - began) / len(architectures)
             for one, evaluation in zip(architectures, evaluations, strict=True):
                 self._settle(asked, one, evaluation)
             return
         finally:
             self.idle.put_nowait(worker)
+            if self.waiting[asked]:
+                self._begin(self._score(asked))
         if len(architectures) > 1:  # one of them may be the reason: find out which
             for one in architectures:
                 self._begin(self._score(asked, [one]))

@@ -16,7 +16,7 @@ from raynas.checkpoint import load_weights, save_weights
 from raynas.config import Config
 from raynas.data import Dataset, load, split
 from raynas.distributed import evaluator_pool as evaluator_pool_module
-from raynas.distributed.evaluator_pool import CHUNK, evaluator_pool
+from raynas.distributed.evaluator_pool import evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
@@ -33,7 +33,7 @@ from tests.helpers import small_config
 
 FIRST, SECOND = "supernet-one", "supernet-two"
 ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
-ASKED = [*RandomSearch(SPACE, seed=0).ask(2 * CHUNK), *ISOMORPHIC]
+ASKED = [*RandomSearch(SPACE, seed=0).ask(16), *ISOMORPHIC]
 DISTINCT = len({SPACE.canonicalise(one) for one in ASKED})
 PLAIN = small_config(retraining={"space_settings": {"cells_per_stage": 2}}, selector={"short_epochs": 1})
 SLOW = small_config(evaluation={"costs": ("macs", "tests.distributed.slow_cost")})
