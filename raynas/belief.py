@@ -93,12 +93,13 @@ def sentence(agreement: Mapping[str, Any]) -> str:
 def undecided_in_words(agreement: Mapping[str, Any]) -> str:
     """How many candidates may be the best, and what that makes of their order; nothing of an uncalibrated ranking.
 
-    So many are the first of the ranking, or reach further down in it: the order is to be trusted at most below them.
+    The order is not to be trusted from the first of the ranking to the last that may be the best.
     """
     count = agreement.get("undecided")
     if count is None:
         return ""
-    order = f" Do not trust the order within the top {count}." if count > 1 else ""
+    last = agreement.get("last_undecided") or 1
+    order = f" Do not trust the order within the top {last}." if last > 1 else ""
     return (
         f"The best of the {agreement['candidates']} candidates is one of {count} that rankers and calibration cannot "
         f"tell from the first (right nine times in ten).{order}"
@@ -117,8 +118,8 @@ def race_in_words(agreement: Mapping[str, Any]) -> str:
     told = f"Short trainings (candidates for epochs): {', '.join(numbers)}"
     if race["undecided"] is None:
         return f"{told}."
-    best = f"the {race['finalists']} best are" if race["finalists"] > 1 else "the best is"
-    if race["undecided"] == race["finalists"]:
+    best = f"the {race['best']} best are" if race["best"] > 1 else "the best is"
+    if race["undecided"] == race["best"]:
         return f"{told}; {best} settled."
     return f"{told}; {best} not settled: {race['undecided']} candidates are open."
 
@@ -126,16 +127,18 @@ def race_in_words(agreement: Mapping[str, Any]) -> str:
 def front_in_words(agreement: Mapping[str, Any]) -> str:
     """How many candidates are on the Pareto set of merit and cost, and how many may be; nothing where it is not known.
 
-    Without calibration the deviations know of no error that all rankers share (see `reliability.Trust`).
+    Merit is that of `reliability`, whatever merges the rankings; without calibration its deviations know of no error
+    that all rankers share (see its `Trust`).
     """
     front = agreement.get("front")
     if not front:
         return ""
     told = (
         f"On the Pareto set of accuracy and cost with probability {LIKELY} or more: {front['likely']} of "
-        f"{agreement['candidates']} candidates; {front['possible']} may be ({POSSIBLE} or more)."
+        f"{agreement['candidates']} candidates; {front['possible']} may be ({POSSIBLE} or more)"
     )
-    if agreement.get("undecided") is None:
+    told += "." if agreement.get("aggregator") == reliability.__name__ else f", as {reliability.__name__} sees it."
+    if agreement.get("calibrated", 0) < 2:  # one accuracy tells nothing apart
         told += " This ranking is not calibrated and knows of no error that all rankers share, so others may be too."
     return told
 

@@ -268,7 +268,7 @@ class SelectorSettings(Settings):
     short_epochs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
         (),
         description="for which candidates are trained from scratch, to rank beside the supernets: all of them for the "
-        "first number, those that may be among the finalists for the next; one number is a list of it, 0 of none",
+        "first number, those that may be among the best for the next; one number is a list of it, 0 of none",
     )
     predictors: tuple[str, ...] = Field(
         (), description="what is learnt of each supernet's scores of other architectures, to rank beside it"

@@ -23,7 +23,7 @@ MOST = 5_000
 """Scores of a supernet that predictors are fitted to: of more, so many evenly through the encodings."""
 
 FEWEST = 2
-"""Scores from which nothing can be learnt."""
+"""Scores below which nothing can be learnt."""
 
 
 class Predictor(Protocol):

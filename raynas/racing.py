@@ -70,18 +70,19 @@ def foretold(rungs: Rungs) -> dict[Architecture, float]:
     """What each network scores at the last rung, or would: rung after rung, on a line through those that went on.
 
     A ranker has to rank all networks: a rank among leaders is no rank among all. The line is that of least squares,
-    never falling; with fewer than `FEW` points, or where all have one score, it is the mean gain. What is foretold is
-    thus a mean over networks of that score: it has less spread than what is measured, keeps the order of the rung that
-    it comes from with the luck that there was, and stands before what was measured and gained less than the others.
-    It is assumed that those that left would have gained as those that went on, which other rankers chose, too. NaN for
-    what failed, on whichever rung.
+    never falling; with fewer than `FEW` points, or where all have one score, it is the mean gain. It ends at the best
+    of those that went on: a better score is taken for theirs, since none like it was measured. What is foretold is a
+    mean over networks of that score: it keeps the order of the rung that it comes from with the luck that there was,
+    and stands before what was measured and gained less than the others. It is assumed that those that left would have
+    gained as those that went on, which other rankers chose, too. NaN for what failed, on whichever rung.
     """
     first, *_ = rungs.values()
     told = dict(first)
     for before, after in pairwise(rungs.values()):
         measured = {one: score for one, score in after.items() if not math.isnan(score)}
         slope, intercept = _line(np.array([before[one] for one in measured]), np.array(list(measured.values())))
-        told = {one: after.get(one, slope * score + intercept) for one, score in told.items()}
+        most = max((before[one] for one in measured), default=math.inf)
+        told = {one: after.get(one, slope * min(score, most) + intercept) for one, score in told.items()}
     return told
 
 

@@ -130,21 +130,25 @@ class Ranking:
         ranks_RA = ranks(self.scores_RA)
         span_A = np.nanmax(ranks_RA, axis=0) - np.nanmin(ranks_RA, axis=0)  # every architecture has a score of someone
         disputed = np.argsort(-span_A, kind="stable")[:most]
-        calibrated = np.sum(~np.isnan(self.accuracy_A)) >= FEWEST  # without, too few would be told to be undecided
+        known = int(np.sum(~np.isnan(self.accuracy_A)))
+        told = known >= FEWEST  # of fewer, too few would be said to be undecided
+        open_A = belief.undecided(self.trust)
         race: dict[str, Any] = {}
         if trained:
-            finalists = int(self.finalist_A.sum())
+            best = int(self.finalist_A.sum())
             race["race"] = {
                 "trained": [{"epochs": epochs, "candidates": number} for epochs, number in trained.items()],
-                "finalists": finalists,
-                "undecided": int(belief.undecided(self.trust, finalists).sum()) if calibrated else None,
+                "best": best,
+                "undecided": int(belief.undecided(self.trust, best).sum()) if told else None,
             }
         return {
             "aggregator": self.aggregator,
             "rankers": list(self.rankers),
             "tau": taus,
             "candidates": len(self.architectures),
-            "undecided": int(belief.undecided(self.trust).sum()) if calibrated else None,
+            "calibrated": known,
+            "undecided": int(open_A.sum()) if told else None,
+            "last_undecided": int(np.flatnonzero(open_A).max()) + 1 if told else None,
             "belief": belief.entries(self.rankers, self.trust),
             "front": None if self.hypervolume is None else belief.on_front(self.front_probability_A),
             "hypervolume": self.hypervolume,
@@ -198,17 +202,18 @@ def rank(
     spread_out: list[int] = []
     probability_A = np.full(len(order), np.nan)
     volumes = None
-    if cost is None:
+    if cost is None or not order:
         on_front_A = np.arange(len(order)) == 0
     else:
-        on_front_A = pareto_front(np.stack([-consensus_A, costs_A[cost]], axis=1))
-        probability_A = front_probability(-trust.merit_A, trust.deviation_A, costs_A[cost], seed=seed)
+        cost_A = np.where(failed_A, np.nan, costs_A[cost])  # what cannot be trained is on no front
+        on_front_A = pareto_front(np.stack([-consensus_A, cost_A], axis=1))
+        probability_A = front_probability(-trust.merit_A, trust.deviation_A, cost_A, seed=seed)
         objectives_A2 = rank_and_cost(consensus_A, costs_A[cost])
-        members = np.flatnonzero(on_front_A & ~failed_A)
+        members = np.flatnonzero(on_front_A)
         spread_out = members[most_hypervolume(objectives_A2[members], finalists)].tolist()
     rest = sorted(range(len(order)), key=lambda a: (failed_A[a], not on_front_A[a], a))
     finalist_A = np.isin(np.arange(len(order)), list(dict.fromkeys([*spread_out, *rest]))[:finalists])
-    if cost is not None:
+    if cost is not None and order:
         parts = {"front": on_front_A, "finalists": on_front_A & finalist_A}
         volumes = {name: hypervolume(objectives_A2[part_A]) for name, part_A in parts.items()}
     known = set(calibration)

@@ -239,7 +239,9 @@ epochs = 6
             "rankers": rankers,
             "aggregator": "reliability",
             "candidates": len(ranking),
-            "undecided": 17,
+            "calibrated": 10,
+            "undecided": 15,
+            "last_undecided": 17,
             "front": {"likely": 4, "possible": 9},
             "hypervolume": {"front": 0.6, "finalists": 0.45},
             "belief": [

@@ -104,20 +104,25 @@ def test_an_uncalibrated_ranking_does_not_say_who_may_be_the_best() -> None:
 
 
 def test_the_order_of_those_that_may_be_the_best_is_not_to_be_trusted() -> None:
-    told = undecided_in_words({"undecided": 3, "candidates": 50})
+    told = undecided_in_words({"undecided": 3, "last_undecided": 5, "candidates": 50})
     assert told.startswith("The best of the 50 candidates is one of 3 ")
-    assert told.endswith(" Do not trust the order within the top 3.")
-    assert "order" not in undecided_in_words({"undecided": 1, "candidates": 50})
+    assert told.endswith(" Do not trust the order within the top 5.")
+    assert "order" not in undecided_in_words({"undecided": 1, "last_undecided": 1, "candidates": 50})
 
 
 def test_who_may_be_on_the_front_is_counted_and_an_uncalibrated_ranking_says_what_it_does_not_know() -> None:
     front = on_front(np.array([0.0, 0.009, 0.01, 0.3, 0.5, 1.0]))
     assert front == {"likely": 2, "possible": 4}
-    told = front_in_words({"front": front, "candidates": 6, "undecided": 1})
+
+    def said(calibrated: int, aggregator: str = "reliability") -> str:
+        return front_in_words(
+            {"front": front, "candidates": 6, "calibrated": calibrated, "aggregator": aggregator, "undecided": None}
+        )
+
+    told = said(2)
     assert "0.5 or more: 2 of 6 candidates; 4 may be" in told and "not calibrated" not in told
-    assert front_in_words({"front": front, "candidates": 6, "undecided": None}).startswith(
-        f"{told} This ranking is not"
-    )
+    assert said(0).startswith(f"{told} This ranking is not") and said(1) == said(0)
+    assert said(2, "borda") == f"{told[:-1]}, as reliability sees it."
     assert front_in_words({"front": None, "candidates": 6}) == front_in_words({}) == ""
 
 
@@ -125,8 +130,8 @@ def test_short_trainings_are_told_and_whether_they_settle_who_the_best_are() -> 
     trained = [{"epochs": 1, "candidates": 120}, {"epochs": 3, "candidates": 47}]
     told = "Short trainings (candidates for epochs): 120 for 1, 47 for 3"
 
-    def said(finalists: int, undecided: int | None) -> str:
-        return race_in_words({"race": {"trained": trained, "finalists": finalists, "undecided": undecided}})
+    def said(best: int, undecided: int | None) -> str:
+        return race_in_words({"race": {"trained": trained, "best": best, "undecided": undecided}})
 
     assert race_in_words({}) == ""
     assert said(3, None) == f"{told}."  # not calibrated

@@ -167,3 +167,12 @@ def test_ties_go_on_by_their_encoding() -> None:
     same = np.zeros((2, 20))
     went = race(networks(20), same, (1, 2), COUNT, lambda _, runners: [0.5] * len(runners))
     assert list(went[2]) == networks(20)[:10]
+
+
+def test_nothing_is_foretold_beyond_the_best_that_was_measured() -> None:
+    """A network whose rung was better than that of all who went on, but whom other rankers held back."""
+    runners = networks(6)
+    before = dict(zip(runners, [1.0, 2.0, 3.0, 4.0, 9.0, 0.0], strict=True))
+    after = {one: 2 * before[one] for one in runners[:4]}
+    told = foretold({1: before, 3: after})
+    assert told[runners[4]] == pytest.approx(8.0) and told[runners[5]] == pytest.approx(0.0)

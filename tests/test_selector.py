@@ -414,5 +414,21 @@ def test_short_trainings_are_one_ranker_and_what_each_rung_measured_is_on_file()
     assert found.rankers == ("ranker0", "ranker1", "short_10")
     race = found.agreement(STAGES, short_trainings(table))["race"]
     trained = [{"epochs": 2, "candidates": 12}, {"epochs": 10, "candidates": 5}]
-    assert race == {"trained": trained, "finalists": 3, "undecided": None}  # not calibrated
+    assert race == {"trained": trained, "best": 3, "undecided": None}  # not calibrated
     assert "race" not in found.agreement(STAGES, {})
+
+
+@pytest.mark.parametrize("aggregator", [reliability, borda, kemeny])
+def test_where_nothing_was_scored_nothing_is_ranked(aggregator: Aggregator) -> None:
+    found = ranking([], scores(2, 0), aggregator)
+    assert found.architectures == () and found.hypervolume is None
+    assert found.table(STAGES).num_rows == 0 and found.agreement(STAGES, {})["candidates"] == 0
+
+
+def test_what_cannot_be_trained_is_on_no_front() -> None:
+    candidates, scores_RA = networks(20), scores(3, 20)
+    before = ranking(candidates, scores_RA, reliability)
+    first = before.architectures[0]
+    found = ranking(candidates, scores_RA, reliability, accuracies={first: np.nan})
+    assert before.on_front_A[0] and not found.on_front_A[0] and found.front_probability_A[0] == 0
+    assert found.on_front_A[found.finalist_A].any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,6 @@ from raynas.run import same_data
 from raynas.run_files import CANDIDATES
 from raynas.search import read_evaluations
 from raynas.selector import (
-    SCORE,
     consensus,
     heeds_calibration,
     load_aggregator,
@@ -145,7 +144,7 @@ def _search(run: Run) -> None:
             late = ray.get(selector.score_snapshots.remote(pool, architectures))
             run.report("leaders", 1.0, {"architectures": float(len(architectures))})
         ray.kill(selector)
-        if config.selector.short_epochs:
+        if config.selector.short_epochs and len(candidates):
             candidates = _race(run, pool, candidates)
         run.folder.write_table(CANDIDATES, candidates)
         run.folder.write_table("snapshots.parquet", late)
@@ -190,30 +189,49 @@ def _train(run: Run, stage: str, chosen: Trials) -> None:
 def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     """What every ranker and their consensus say of any architectures; higher is better in all.
 
-    Limits do not matter. Nothing is raced: all are trained for as long as the run's last candidates were.
+    Limits do not matter. Nothing is raced: all are trained for as long as the run's last candidates were. Where the
+    run's ranking heeds its calibration architectures the consensus does, too, and so they are scored beside the others.
     """
     config = run.plan.config.model_copy(update={"constraints": {}})
-    plan = replace(run.plan, config=config)
+    plan, aggregator = replace(run.plan, config=config), load_aggregator(config)
+    heeded = heeds_calibration(aggregator) and run.folder.exists("ranking.parquet")
+    accuracies = calibration_accuracies(run.folder) if heeded else {}
+    networks = [*(plan.space.canonicalise(one) for one in architectures), *accuracies]
     with _pool(run, config) as pool:
         selector = start_selector(plan, run.folder)
-        with run.stage("scoring", {"architectures": float(len(architectures))}, "architectures"):
-            evaluations = ray.get(selector.score.remote(pool, list(architectures)))
-            alone = ray.get(selector.score_alone.remote(pool, list(architectures), _alone(run)))
-            predicted = ray.get(selector.predict.remote(list(architectures), evaluations))
-            run.report("architectures", float(len(architectures)), {})
-    scores = merits(evaluations, SCORES.index(config.evaluation.score))
-    if not scores:
-        raise UserError(f"{run.folder.location} has no supernet that was trained to its end; see its state.json files.")
-    scores |= alone | predicted
-    networks = [plan.space.canonicalise(one) for one in architectures]
+        with run.stage("scoring", {"architectures": float(len(networks))}, "architectures"):
+            scores = merits(ray.get(selector.score.remote(pool, networks)), SCORES.index(config.evaluation.score))
+            if not scores:
+                raise UserError(
+                    f"{run.folder.location} has no supernet that was trained to its end; see its state.json files."
+                )
+            known = _candidates(run) or {
+                label: dict(zip(networks, values, strict=True)) for label, values in scores.items()
+            }
+            scores |= ray.get(selector.score_alone.remote(pool, networks, _alone(run)))
+            scores |= ray.get(selector.predict.remote(networks, known))
+            run.report("architectures", float(len(networks)), {})
+    accuracy_A = np.array([accuracies.get(one, np.nan) for one in networks])
+    consensus_A = consensus(networks, np.array(list(scores.values())), aggregator, accuracy_A)
+    asked = len(architectures)
     return pa.table(
         {
             "architecture": [encode(one) for one in architectures],
             "name": [plan.space.print(one) for one in architectures],
-            **scores,
-            "consensus": _merged(run, networks, scores),
+            **{name: values[:asked] for name, values in scores.items()},
+            "consensus": consensus_A[:asked],
         }
     )
+
+
+def _candidates(run: Run) -> dict[str, dict[Architecture, float]]:
+    """What each supernet said of the candidates, by its label; nothing of a run that has none."""
+    if not run.folder.exists(CANDIDATES):
+        return {}
+    columns = run.folder.read_table(CANDIDATES).to_pydict()
+    networks, labels = [decode(one) for one in columns["architecture"]], {one.label for one in run.plan.rankers}
+    said = {label: values for label, values in scores_of(columns).items() if label in labels}
+    return {label: dict(zip(networks, values, strict=True)) for label, values in said.items()}
 
 
 def _alone(run: Run) -> list[str]:
@@ -224,24 +242,6 @@ def _alone(run: Run) -> list[str]:
         return [name for name in scores_of(columns) if name not in supernets and not name.startswith(PREDICTOR)]
     settings = run.plan.config.selector
     return [*(f"{PROXY}{one}" for one in settings.proxies), *(f"{SHORT}{one}" for one in settings.short_epochs[-1:])]
-
-
-def _merged(run: Run, networks: list[Architecture], scores: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
-    """The consensus on networks, beside the run's calibration architectures where its ranking heeds them."""
-    aggregator = load_aggregator(run.plan.config)
-    heeded = heeds_calibration(aggregator) and run.folder.exists("ranking.parquet")
-    accuracies = calibration_accuracies(run.folder) if heeded else {}
-    rows = (
-        {decode(row["architecture"]): row for row in run.folder.read_table(CANDIDATES).to_pylist()}
-        if accuracies
-        else {}
-    )
-    scores_RA = [[*told, *(rows[one][f"{SCORE}{name}"] for one in accuracies)] for name, told in scores.items()]
-    accuracy_A = [*(accuracies.get(one, np.nan) for one in networks), *accuracies.values()]
-    merged_A = consensus(
-        [*networks, *accuracies], np.array(scores_RA, dtype=np.float64), aggregator, np.array(accuracy_A)
-    )
-    return merged_A[: len(networks)]
 
 
 def _pool(run: Run, config: Config) -> contextlib.AbstractContextManager[Any]:

@@ -84,26 +84,23 @@ class Selector:
         return merits({name: ray.get(call) for name, call in calls.items()}, 0)
 
     def predict(
-        self, architectures: Sequence[Architecture], evaluations: Mapping[str, Sequence[Evaluation]]
+        self, architectures: Sequence[Architecture], scores: Mapping[str, Mapping[Architecture, float]]
     ) -> dict[str, list[float]]:
         """What predictors say of these architectures, by their names; higher is better, NaN where one knows too little.
 
-        They are fitted to all that each supernet has scored: for its members, and, `evaluations`, of the architectures.
+        They are fitted to all that the run knows of each supernet: what members had scored, and `scores`, by label.
         """
         config, space = self.plan.config, self.plan.space
         predictors = {f"{PREDICTOR}{one}": load_member("raynas.predictors", one) for one in config.selector.predictors}
         if not predictors:
             return {}
-        found = {one.label: list(evaluations[one.label]) for one in self._trained()}
+        measured = {label: dict(of_one) for label, of_one in scores.items()}
         for member in self.plan.members:
-            if (label := self.plan.supernet(member.supernet).label) in found:
-                found[label] += Record(self.run, member, space, config).known().values()
-        scored = {label: [one for one in ones if one.objectives] for label, ones in found.items()}
-        measured = [
-            {space.canonicalise(one.architecture): score for one, score in zip(scored[label], scores, strict=True)}
-            for label, scores in merits(scored, self._score).items()
-        ]
-        told = predictions(predictors, space, measured, architectures, seed=config.seed)
+            known = [one for one in Record(self.run, member, space, config).known().values() if one.objectives]
+            networks = [space.canonicalise(one.architecture) for one in known]
+            (values,) = merits({"": known}, self._score).values()
+            measured.get(self.plan.supernet(member.supernet).label, {}).update(zip(networks, values, strict=True))
+        told = predictions(predictors, space, list(measured.values()), architectures, seed=config.seed)
         return {name: values_A.tolist() for name, values_A in told.items()}
 
     def score_snapshots(self, pool: Any, architectures: Sequence[Architecture]) -> pa.Table:
@@ -132,8 +129,9 @@ class Selector:
             for column, name in enumerate(config.evaluation.costs)
         }
         proxies = [f"{PROXY}{name}" for name in config.selector.proxies]
-        scores = merits(evaluations, self._score) | self.score_alone(pool, candidates, proxies)
-        scores |= self.predict(candidates, evaluations)
+        scores = merits(evaluations, self._score)
+        known = {label: dict(zip(candidates, values, strict=True)) for label, values in scores.items()}
+        scores |= self.score_alone(pool, candidates, proxies) | self.predict(candidates, known)
         return candidates_table(
             [candidates[a] for a in kept],
             {label: [values[a] for a in kept] for label, values in scores.items()},

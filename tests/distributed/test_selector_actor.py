@@ -50,9 +50,9 @@ def test_predictors_learn_all_that_every_supernet_has_scored_for_any_member(tmp_
         Record(run, member, SPACE, plan.config).append(told)
         label = plan.supernet(member.supernet).label
         measured[label] |= {one.architecture: -one.objectives[0] for one in told if one.objectives}
-    own = {label: evaluations(candidates, scale=3.0) for label in measured}
-    for label, told in own.items():
-        measured[label] |= {one.architecture: -one.objectives[0] for one in told if one.objectives}
+    own = {label: {one: -3.0 * sum(one) for one in candidates} for label in measured}
+    for label, scores in own.items():
+        measured[label] |= scores
     found = Selector(plan, run).predict(candidates, own)
     assert list(found) == [PREDICTED] and np.isfinite(found[PREDICTED]).all()
     expected = predictions(
@@ -70,7 +70,7 @@ def test_a_supernet_that_failed_teaches_nothing(tmp_path: Path) -> None:
     first, second = plan.rankers
     run.write_json(f"supernets/{second.id}/state.json", {"failure": "diverged"})
     networks = [(a, b, 0, 3, 1, 2) for a in range(5) for b in range(5)]
-    own = {first.label: evaluations(networks, scale=1.0)}
+    own = {first.label: {one: float(sum(one)) for one in networks}}
     assert np.isfinite(Selector(plan, run).predict(networks, own)[PREDICTED]).all()
 
 
