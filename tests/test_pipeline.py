@@ -364,7 +364,7 @@ def test_the_race_is_that_of_one_process_and_is_told(run: Run) -> None:
         assert [row[f"short_{epochs}"] for row in rows] == [scores.get(decode(row["architecture"])) for row in rows]
     counts = [{"epochs": epochs, "candidates": len(scores)} for epochs, scores in run.rungs.items()]
     assert counts[0] == {"epochs": 1, "candidates": len(rows)} and len(counts) == 2
-    assert run.json("agreement.json")["race"] == {"trained": counts, "finalists": 2, "undecided": None}
+    assert run.json("agreement.json")["race"] == {"trained": counts, "best": 2, "undecided": None}
     for said in (run.printed, (run.path / "report.html").read_text()):
         assert f"{len(rows)}for1,{counts[1]['candidates']}for2." in "".join(said.split())
 
@@ -501,9 +501,10 @@ def test_any_list_of_architectures_can_be_ranked(run: Run, head: Head, tmp_path:
             key: rows[second][key] for key in (*run.rankers, "consensus")
         }
     calibrated = [row for row in run.rows("ranking.parquet") if row["calibration"]]
-    networks = [SPACE.canonicalise(key) for key in listed] + [decode(row["architecture"]) for row in calibrated]
-    known = dict(zip(networks[len(listed) :], accuracies(run, calibrated), strict=True))
-    scores_RA = [[*(row[name] for row in rows), *(row[f"score_{name}"] for row in calibrated)] for name in run.rankers]
+    others = [decode(row["architecture"]) for row in calibrated]
+    networks = [*map(SPACE.canonicalise, listed), *others]
+    known = dict(zip(others, accuracies(run, calibrated), strict=True))
+    scores_RA = [[*(row[name] for row in rows), *run.merits(name, others)] for name in run.rankers]
     accuracy_A = np.array([known.get(network, np.nan) for network in networks])
     merged_A = consensus(networks, np.array(scores_RA), reliability, accuracy_A)
     assert [row["consensus"] for row in rows] == merged_A[: len(listed)].tolist()
