@@ -15,6 +15,7 @@ from raynas.aggregators.borda import scaled_ranks
 from raynas.architecture import Architecture, encode
 from raynas.features import features
 from raynas.space import SearchSpace
+from raynas.spacing import evenly
 
 FOLDS = 5
 """Groups of architectures, by their encodings alone; each is predicted from the others."""
@@ -76,8 +77,7 @@ def predictions(
 def _evenly(scores: Mapping[Architecture, float]) -> dict[Architecture, float]:
     """In the order of the encodings, at most `MOST` of them."""
     ordered = sorted(scores)
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), MOST)).astype(int)).tolist()
-    return {ordered[place]: scores[ordered[place]] for place in places}
+    return {ordered[place]: scores[ordered[place]] for place in evenly(len(ordered), MOST).tolist()}
 
 
 def _mean(values_SD: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from raynas.pareto import front_probability, pareto_front
 from raynas.racing import Rungs, foretold
 from raynas.rank_correlation import kendall_tau_b
 from raynas.space import SearchSpace
+from raynas.spacing import evenly
 
 SCORE = "score_"
 """What the columns of rankers' scores begin with."""
@@ -265,8 +266,7 @@ def _held_out(
     if not len(known):
         return held_out_A
     by_encoding = sorted(range(len(architectures)), key=lambda row: architectures[row])
-    evenly = np.linspace(0, len(architectures) - 1, min(len(architectures), AMONG)).astype(int).tolist()
-    kept = sorted({*(by_encoding[place] for place in evenly), *known.tolist()})
+    kept = sorted({*(by_encoding[place] for place in evenly(len(architectures), AMONG)), *known.tolist()})
     among, scores_RK = [architectures[row] for row in kept], scores_RA[:, kept]
     for row in known:
         others_K = np.where(np.array(kept) == row, np.nan, accuracy_A[kept])

@@ -6,9 +6,20 @@ from typing import Any
 
 import torch
 
+from raynas import device as devices
 from raynas.config import Config, check
-from raynas.data import load, split
-from raynas.plan import MemberPlan, Plan, SupernetPlan, build_rule, build_supernet, make_plan, predicted_limits
+from raynas.data import Dataset, load, split
+from raynas.plan import (
+    MemberPlan,
+    Plan,
+    SupernetPlan,
+    build_rule,
+    build_supernet,
+    load_space,
+    make_plan,
+    predicted_limits,
+)
+from raynas.short_training import ShortTrainingEvaluator
 from raynas.trainer import Trainer
 
 SMALL: dict[str, Any] = {
@@ -35,6 +46,20 @@ def small_config(**changes: Any) -> Config:
     for section, change in changes.items():
         values[section] = {**values.get(section, {}), **change} if isinstance(change, dict) else change
     return check(values)
+
+
+def short_training(config: Config, dataset: Dataset, epochs: int) -> ShortTrainingEvaluator:
+    """The ranker `short_<epochs>` of a run, in this process."""
+    return ShortTrainingEvaluator(
+        epochs=epochs,
+        supernet=build_supernet(config, dataset, seed=config.seed, stand_alone=True),
+        canonicalise=load_space(config.space).canonicalise,
+        split=split(dataset, config.data.validation_fraction, config.seed),
+        data=config.data,
+        retraining=config.retraining,
+        seed=config.seed,
+        device=devices.prepare(1),
+    )
 
 
 def config_for(rule: str, **changes: Any) -> Config:

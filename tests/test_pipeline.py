@@ -30,11 +30,11 @@ from raynas.racing import Rungs, foretold, race
 from raynas.retraining import StandAloneTraining
 from raynas.search import schema
 from raynas.selector import consensus
-from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.driver import EVALUATIONS, MEMBERS, SETTINGS, Driver
+from tests.helpers import short_training
 from tests.ray_head import Head, ray_head
 from tests.test_readme import write_own_space
 
@@ -86,18 +86,7 @@ class Run:
 
     def train(self, epochs: int, architectures: list[Architecture]) -> list[float]:
         """What trainings of so many epochs say of these."""
-        settings = self.plan.config
-        dataset = load(settings.data.name)
-        evaluator = ShortTrainingEvaluator(
-            epochs=epochs,
-            supernet=build_supernet(settings, dataset, seed=settings.seed, stand_alone=True),
-            canonicalise=SPACE.canonicalise,
-            split=split(dataset, settings.data.validation_fraction, settings.seed),
-            data=settings.data,
-            retraining=settings.retraining,
-            seed=settings.seed,
-            device=device.prepare(1),
-        )
+        evaluator = short_training(self.plan.config, load(self.plan.config.data.name), epochs)
         return [-evaluator.measure(one).objectives[0] for one in architectures]
 
     @cached_property

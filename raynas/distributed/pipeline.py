@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,6 +197,7 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     heeded = heeds_calibration(aggregator) and run.folder.exists("ranking.parquet")
     accuracies = calibration_accuracies(run.folder) if heeded else {}
     networks = [*(plan.space.canonicalise(one) for one in architectures), *accuracies]
+    candidates = run.folder.read_table(CANDIDATES).to_pydict() if run.folder.exists(CANDIDATES) else None
     with _pool(run, config) as pool:
         selector = start_selector(plan, run.folder)
         with run.stage("scoring", {"architectures": float(len(networks))}, "architectures"):
@@ -205,10 +206,11 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
                 raise UserError(
                     f"{run.folder.location} has no supernet that was trained to its end; see its state.json files."
                 )
-            known = _candidates(run) or {
-                label: dict(zip(networks, values, strict=True)) for label, values in scores.items()
-            }
-            scores |= ray.get(selector.score_alone.remote(pool, networks, _alone(run)))
+            if candidates is None:
+                known = {label: dict(zip(networks, values, strict=True)) for label, values in scores.items()}
+            else:
+                known = _said(run, candidates)
+            scores |= ray.get(selector.score_alone.remote(pool, networks, _alone(run, candidates)))
             scores |= ray.get(selector.predict.remote(networks, known))
             run.report("architectures", float(len(networks)), {})
     accuracy_A = np.array([accuracies.get(one, np.nan) for one in networks])
@@ -224,22 +226,18 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     )
 
 
-def _candidates(run: Run) -> dict[str, dict[Architecture, float]]:
-    """What each supernet said of the candidates, by its label; nothing of a run that has none."""
-    if not run.folder.exists(CANDIDATES):
-        return {}
-    columns = run.folder.read_table(CANDIDATES).to_pydict()
-    networks, labels = [decode(one) for one in columns["architecture"]], {one.label for one in run.plan.rankers}
-    said = {label: values for label, values in scores_of(columns).items() if label in labels}
+def _said(run: Run, candidates: Mapping[str, Sequence[Any]]) -> dict[str, dict[Architecture, float]]:
+    """What each supernet said of the candidates, by its label; of the columns of `candidates.parquet`."""
+    networks, labels = [decode(one) for one in candidates["architecture"]], {one.label for one in run.plan.rankers}
+    said = {label: values for label, values in scores_of(candidates).items() if label in labels}
     return {label: dict(zip(networks, values, strict=True)) for label, values in said.items()}
 
 
-def _alone(run: Run) -> list[str]:
+def _alone(run: Run, candidates: Mapping[str, Sequence[Any]] | None) -> list[str]:
     """The rankers that ask nothing of supernets, as the candidates have them: a race may end before its last rung."""
-    if run.folder.exists(CANDIDATES):
+    if candidates is not None:
         supernets = [one.label for one in run.plan.rankers]
-        columns = dict.fromkeys(run.folder.read_table(CANDIDATES).column_names)
-        return [name for name in scores_of(columns) if name not in supernets and not name.startswith(PREDICTOR)]
+        return [name for name in scores_of(candidates) if name not in supernets and not name.startswith(PREDICTOR)]
     settings = run.plan.config.selector
     return [*(f"{PROXY}{one}" for one in settings.proxies), *(f"{SHORT}{one}" for one in settings.short_epochs[-1:])]
 

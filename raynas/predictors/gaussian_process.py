@@ -9,6 +9,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.preprocessing import StandardScaler
 
+from raynas.spacing import evenly
+
 MOST = 500
 """Of what was measured: a fit takes the cube of it."""
 
@@ -21,7 +23,7 @@ def gaussian_process(
     Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2: a squared exponential of the
     standardised features and noise, whose three parameters are those of largest likelihood (section 5.4.1).
     """
-    kept = np.unique(np.linspace(0, len(ranks_N) - 1, min(len(ranks_N), MOST)).astype(int))
+    kept = evenly(len(ranks_N), MOST)
     scale = StandardScaler().fit(known_NF[kept])
     length = np.sqrt(known_NF.shape[1])  # two architectures are about so far apart
     kernel = ConstantKernel() * RBF(length, (0.1 * length, 10 * length)) + WhiteKernel(0.3, (1e-3, 1e1))

@@ -22,14 +22,13 @@ from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.plan import build_supernet
 from raynas.proxy_evaluator import ProxyEvaluator
-from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.distributed.fatal_cost import FATAL
 from tests.distributed.processes import actors, kill, needs_proc
-from tests.helpers import small_config
+from tests.helpers import short_training, small_config
 
 FIRST, SECOND = "supernet-one", "supernet-two"
 ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
@@ -139,16 +138,7 @@ class TestTwoWorkers:
         assert ray.get(pool.counts.remote())["known"] == known + DISTINCT
 
     def test_a_short_training_is_a_ranker_too(self, pool: Any, digits: Dataset) -> None:
-        alone = ShortTrainingEvaluator(
-            epochs=1,
-            supernet=build_supernet(PLAIN, digits, seed=PLAIN.seed, stand_alone=True),
-            canonicalise=SPACE.canonicalise,
-            split=split(digits, PLAIN.data.validation_fraction, PLAIN.seed),
-            data=PLAIN.data,
-            retraining=PLAIN.retraining,
-            seed=PLAIN.seed,
-            device=devices.prepare(1),
-        )
+        alone = short_training(PLAIN, digits, epochs=1)
         assert ask(pool, "short_1", ASKED[:2]) == [alone.measure(one) for one in ASKED[:2]]
 
     def test_what_an_earlier_attempt_scored_is_not_scored_again(self, pool: Any) -> None:
