@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,6 +43,8 @@ from raynas.pareto import front_probability, pareto_front
 from raynas.racing import foretold, race
 from raynas.rank_correlation import kendall_tau_b
 from raynas.selector import rank_and_cost
+from raynas.space import SearchSpace
+from search_spaces import nas_bench_201
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, EDGES, NONE, from_string
 
 SHARED = Path(__file__).parents[3] / "shared/data"
@@ -50,6 +53,21 @@ CANDIDATES = 300  # of a run
 FINALISTS = 3
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.01)  # of probabilities of the front
 Scores = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What rankers say of a table's architectures (A,), how good these are, and what they cost in parameters."""
+
+    scores: Scores
+    truth_A: NDArray[np.float64]
+    parameters_A: NDArray[np.float64]
+    choices_AB: NDArray[np.int64]
+
+    @property
+    def scores_RA(self) -> NDArray[np.float64]:
+        """All that is said."""
+        return np.array(list(self.scores.values()))
 
 
 def main() -> None:
@@ -83,12 +101,12 @@ def main() -> None:
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
-    for name, (scores, truth_A) in ranker_sets().items():
+    for name, known in ranker_sets().items():
         if options.sets is None or name in options.sets:
-            _print_taus(name, np.array(list(scores.values())), truth_A, options)
+            _print_taus(name, known, options)
 
 
-def ranker_sets() -> dict[str, tuple[Scores, NDArray[np.float64]]]:
+def ranker_sets() -> dict[str, Known]:
     """Rankers of the tables in shared/data, and the truth."""
     table = pq.read_table(SHARED / "nb201_cifar10.parquet")
     order = table["arch_index"].to_pylist()
@@ -98,33 +116,32 @@ def ranker_sets() -> dict[str, tuple[Scores, NDArray[np.float64]]]:
     supernets = {name: published[name] for name in ("oneshot_acc", "fewshot_acc")}
     counts = {"params": found["c10_params"], **_counts(table["arch_str"].to_pylist())}
     validation, test = ({name: found[name]} for name in ("c10_valid_12", "c10_test_12"))
-    truth_A = found["c10_test_200"]
+    cell = Known(
+        supernets, found["c10_test_200"], found["c10_params"], _choices(nas_bench_201.SPACE, table["arch_str"])
+    )
+    few = {**supernets, **counts, **validation}
+    most = {**few, **test}
     macro, size = _columns("nas_bench_macro_1640.parquet"), _columns("nats_size_cifar10.parquet")
-    depth_A = np.sum([macro[f"l{layer}"] > 0 for layer in range(1, 9)], axis=0).astype(np.float64)
+    layers_AB = np.stack([macro[f"l{layer}"] for layer in range(1, 9)], axis=1).astype(np.int64)
+    depth_A = np.sum(layers_AB > 0, axis=1).astype(np.float64)
     costs = {"params": macro["params"], "flops": macro["flops"], "depth": depth_A}
+    chain = Known(costs, macro["mean_acc"], macro["params"], layers_AB)
+    channels_AB = np.stack([size[f"c{position}"] for position in range(1, 6)], axis=1).astype(np.int64)
     widths = {name: size[name] for name in ("c1", "c2", "c3", "c4", "c5", "params", "flops")}
     return {
-        "201: supernets": (supernets, truth_A),
-        "201: counts": (counts, truth_A),
-        "201: counts, latencies": ({**counts, **latencies}, truth_A),
-        "201: supernets, counts": ({**supernets, **counts}, truth_A),
-        "201: those, 12 epochs": ({**supernets, **counts, **validation}, truth_A),
-        "201: those, tested": ({**supernets, **counts, **validation, **test}, truth_A),
-        "201: those, latencies": ({**supernets, **counts, **validation, **test, **latencies}, truth_A),
-        "macro: costs": (costs, macro["mean_acc"]),
-        "macro: costs, one training": ({**costs, "s1": macro["acc_s1"]}, (macro["acc_s2"] + macro["acc_s3"]) / 2),
-        "size: widths, costs": (widths, size["c10_test_90"]),
+        "201: supernets": cell,
+        "201: counts": replace(cell, scores=counts),
+        "201: counts, latencies": replace(cell, scores={**counts, **latencies}),
+        "201: supernets, counts": replace(cell, scores={**supernets, **counts}),
+        "201: those, 12 epochs": replace(cell, scores=few),
+        "201: those, tested": replace(cell, scores=most),
+        "201: those, latencies": replace(cell, scores={**most, **latencies}),
+        "macro: costs": chain,
+        "macro: costs, one training": replace(
+            chain, scores={**costs, "s1": macro["acc_s1"]}, truth_A=(macro["acc_s2"] + macro["acc_s3"]) / 2
+        ),
+        "size: widths, costs": Known(widths, size["c10_test_90"], size["params"], channels_AB),
     }
-
-
-def parameters(name: str) -> NDArray[np.float64]:
-    """The parameter counts of the architectures of a set."""
-    if name.startswith("201"):
-        order = pq.read_table(SHARED / "nb201_cifar10.parquet")["arch_index"].to_pylist()
-        return _columns("nb201_cifar10.parquet", order)["c10_params"]
-    return _columns("nas_bench_macro_1640.parquet" if name.startswith("macro") else "nats_size_cifar10.parquet")[
-        "params"
-    ]
 
 
 def choose_spread(
@@ -167,9 +184,8 @@ CHOICES: dict[str, Callable[..., NDArray[np.int64]]] = {
 }
 
 
-def _print_taus(
-    name: str, scores_RA: NDArray[np.float64], truth_A: NDArray[np.float64], options: argparse.Namespace
-) -> None:
+def _print_taus(name: str, known: Known, options: argparse.Namespace) -> None:
+    scores_RA, truth_A = known.scores_RA, known.truth_A
     taus_R = [kendall_tau_b(scores_A, truth_A) for scores_A in scores_RA]
     for spoilt in (False, True):
         found: dict[str, list[float]] = {}
@@ -187,7 +203,7 @@ def _print_taus(
             rows = CHOICES[options.choose](alone.merit_A, spread_A, options.calibration, rng)
             calibration_A = np.full(len(truth_A), np.nan)
             calibration_A[rows] = truth_A[rows]
-            trust = measure(given_RA, calibration_A=calibration_A)
+            trust = measure(given_RA, calibration_A=calibration_A, choices_AB=known.choices_AB)
             others = np.isnan(calibration_A)
             found.setdefault("calibrated", []).append(kendall_tau_b(trust.merit_A[others], truth_A[others]))
             found.setdefault("calibrated, inside", []).append(_inside(trust.merit_A, trust.deviation_A, truth_A))
@@ -203,11 +219,11 @@ def _print_undecided(options: argparse.Namespace) -> None:
         f"{'rankers':<32}{'undecided':>20}{'best among them':>20}   of {CANDIDATES}, {options.calibration} calibrated"
     )
     every = []
-    for name, (scores, truth_A) in ranker_sets().items():
+    for name, known in ranker_sets().items():
         found = []
-        for some, trust in _runs(name, scores, truth_A, options):
+        for some, trust in _runs(name, known, options):
             open_A = undecided(trust)
-            found.append((open_A.sum(), open_A[np.argmax(truth_A[some])]))
+            found.append((open_A.sum(), open_A[np.argmax(known.truth_A[some])]))
         count, right = np.mean(found, axis=0)
         every.append(right)
         print(f"{name:<32}{count:>20.1f}{right:>20.2f}", flush=True)
@@ -222,14 +238,14 @@ def _print_races(options: argparse.Namespace) -> None:
     whole = np.flatnonzero(~np.isnan(trainings[200] + truth_A))
     names = ("epochs", "tau", f"regret of {FINALISTS}", "open", f"of the {FINALISTS} best")
     print(f"{'rankers':<24}{'trained for':<14}" + "".join(f"{name:>18}" for name in names) + f"   of {CANDIDATES}")
-    for name, (scores, _) in ranker_sets().items():
-        if not (name.startswith("201") and "c10_valid_12" not in scores and len(scores) > 1):
+    for name, known in ranker_sets().items():
+        if not (name.startswith("201") and "c10_valid_12" not in known.scores and len(known.scores) > 1):
             continue
         told: dict[str, list[tuple[float, ...]]] = {}
         for seed in range(options.seeds):
             rng = seeds.generator(seed, "race", name)
             some = rng.choice(whole, CANDIDATES, replace=False)
-            scores_RA, true_A = np.array(list(scores.values()))[:, some], truth_A[some]
+            scores_RA, true_A, choices_AB = known.scores_RA[:, some], truth_A[some], known.choices_AB[some]
             alone = measure(scores_RA)
             rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
             accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), true_A, np.nan)
@@ -242,7 +258,9 @@ def _print_races(options: argparse.Namespace) -> None:
                 rungs = race(networks, scores_RA, epochs, FINALISTS, train)
                 column = foretold(rungs) if rungs else {}
                 given_RA = np.vstack([scores_RA, *([[column[one] for one in networks]] if column else [])])
-                trust = measure(given_RA, calibration_A=accuracy_A if options.calibration else None)
+                trust = measure(
+                    given_RA, calibration_A=accuracy_A if options.calibration else None, choices_AB=choices_AB
+                )
                 open_A, first = undecided(trust, FINALISTS), np.argsort(-trust.merit_A)[:FINALISTS]
                 told.setdefault(" then ".join(map(str, epochs)) or "nothing", []).append(
                     (
@@ -269,11 +287,11 @@ def _print_finalists(options: argparse.Namespace) -> None:
     columns = [f"{what}, {rule}" for what in ("regret", "covered") for rule in ("first", "spread")]
     print(f"{'rankers':<32}" + "".join(f"{name:>20}" for name in columns) + f"   {options.finalists} of {CANDIDATES}")
     every = []
-    for name, (scores, truth_A) in ranker_sets().items():
-        cost_A, found = parameters(name), []
-        for some, trust in _runs(name, scores, truth_A, options):
+    for name, known in ranker_sets().items():
+        found = []
+        for some, trust in _runs(name, known, options):
             order = np.argsort(-trust.merit_A, kind="stable")
-            costs_A, best_A = cost_A[some][order], truth_A[some][order]
+            costs_A, best_A = known.parameters_A[some][order], known.truth_A[some][order]
             consensus_A = scaled_ranks(trust.merit_A[None, order])[0]
             front = np.flatnonzero(pareto_front(np.stack([-consensus_A, costs_A], axis=1)))
             chosen = most_hypervolume(rank_and_cost(consensus_A, costs_A)[front], options.finalists)
@@ -296,11 +314,12 @@ def _print_front(options: argparse.Namespace) -> None:
     head = "".join(f"{low:>13.2f} to {high:.2f}" for low, high in pairwise(BINS))
     print(f"{'rankers':<32}{head}{'told':>8}{'true':>8}{'held':>8}")
     every = []
-    for name, (scores, truth_A) in ranker_sets().items():
-        cost_A, told, true = parameters(name), [], []
-        for seed, (some, trust) in enumerate(_runs(name, scores, truth_A, options)):
-            told.append(front_probability(-trust.merit_A, trust.deviation_A, cost_A[some], seed=seed))
-            true.append(pareto_front(np.stack([-truth_A[some], cost_A[some]], axis=1)))
+    for name, known in ranker_sets().items():
+        told, true = [], []
+        for seed, (some, trust) in enumerate(_runs(name, known, options)):
+            cost_A = known.parameters_A[some]
+            told.append(front_probability(-trust.merit_A, trust.deviation_A, cost_A, seed=seed))
+            true.append(pareto_front(np.stack([-known.truth_A[some], cost_A], axis=1)))
         every.append((np.concatenate(told), np.concatenate(true)))
         _print_bins(name, *every[-1], options.seeds)
     told_A, true_A = (np.concatenate(column) for column in zip(*every, strict=True))
@@ -317,18 +336,16 @@ def _print_bins(name: str, told_A: NDArray[np.float64], true_A: NDArray[np.bool_
     print(f"{line}{told_A.sum() / runs:>8.1f}{true_A.sum() / runs:>8.1f}{held:>8.2f}")
 
 
-def _runs(
-    name: str, scores: Scores, truth_A: NDArray[np.float64], options: argparse.Namespace
-) -> Iterator[tuple[NDArray[np.int64], Trust]]:
+def _runs(name: str, known: Known, options: argparse.Namespace) -> Iterator[tuple[NDArray[np.int64], Trust]]:
     """Random candidates, some of them calibrated, and what is made of them."""
     for seed in range(options.seeds):
         rng = seeds.generator(seed, "undecided", name)
-        some = rng.choice(len(truth_A), CANDIDATES, replace=False)
-        scores_RA = np.array(list(scores.values()))[:, some]
+        some = rng.choice(len(known.truth_A), CANDIDATES, replace=False)
+        scores_RA = known.scores_RA[:, some]
         alone = measure(scores_RA)
         rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
-        accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), truth_A[some], np.nan)
-        yield some, measure(scores_RA, calibration_A=accuracy_A)
+        accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), known.truth_A[some], np.nan)
+        yield some, measure(scores_RA, calibration_A=accuracy_A, choices_AB=known.choices_AB[some])
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:
@@ -347,6 +364,10 @@ def _columns(file: str, order: list[int] | None = None) -> Scores:
         field.name for field in table.schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     ]
     return {name: table[name].to_numpy().astype(np.float64) for name in numeric}
+
+
+def _choices(space: SearchSpace, keys: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.array([space.canonicalise(space.parse(key)) for key in keys.to_pylist()])
 
 
 def _counts(cells: list[str]) -> Scores:
