@@ -286,6 +286,9 @@ class SelectorSettings(Settings):
                 f"expected short_epochs that rise, e.g. [1, 3, 9], but got {list(self.short_epochs)}; sort them, and "
                 "name each once"
             )
+        for setting, names in (("proxies", self.proxies), ("predictors", self.predictors)):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"expected {setting} that differ, but got {', '.join(twice)} twice; name each once")
         if not self.proxies:
             self._refuse_idle('proxies, e.g. ["zico"],', "proxy_images")
         return self

@@ -100,6 +100,8 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ('selector.short_epochs=["1"]', "selector.short_epochs.0: expected a valid integer, but got '1'"),
         ("selector.short_epochs=few", "selector.short_epochs: expected a list, but got 'few'"),
         ("selector.short_epochs=true", "selector.short_epochs: expected a list, but got True"),
+        ('selector.proxies=["zico", "zico"]', "expected proxies that differ, but got zico twice; name each once"),
+        ('selector.predictors=["forest", "a", "forest"]', "expected predictors that differ, but got forest twice"),
         ("training.steps", "section.key=value"),
         ("=3", "section.key=value"),
         ("training..steps=3", "section.key=value"),
