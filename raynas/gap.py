@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raynas.architecture import decode
+from raynas.near_best import NEAR, probability_near_best
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
 from raynas.selector import FEWEST, scores_of
 from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
@@ -123,6 +125,7 @@ def measure_gap(run: Folder) -> dict[str, Any]:
             )
         )
     gap = measure(points, seed=config["seed"]) | _stability(run, ranking, results)
+    gap["near_best"] = _near_best(ranking, results, config["seed"])
     run.write_json("gap.json", gap)
     return gap
 
@@ -143,6 +146,36 @@ def _stability(
     accuracy_A = -_column([results.get(one, {}).get("validation_error") for one in ranking["architecture"]])
     consensus = Rankings("consensus", "consensus", _predicted(ranking)[None])
     return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}
+
+
+def _near_best(
+    ranking: Mapping[str, Sequence[Any]], results: Mapping[str, Mapping[str, Any]], seed: int
+) -> dict[str, Any] | None:
+    """The chosen finalist, and how likely no candidate is much better; None where that is not known."""
+    trained = [results.get(one, {}) for one in ranking["architecture"]]
+    accuracy_A = 1 - _column([one.get("validation_error") for one in trained])
+    finalist_A = np.array([one.get("role") == "finalist" for one in trained], dtype=bool)
+    scores = scores_of(ranking)
+    if not scores or not np.isfinite(accuracy_A[finalist_A]).any():
+        return None
+    chosen = int(np.nanargmax(np.where(finalist_A, accuracy_A, np.nan)))  # of equal ones the first in the ranking
+    probability = probability_near_best(
+        np.array([_column(one_A) for one_A in scores.values()]),
+        accuracy_A,
+        np.array([decode(one) for one in ranking["architecture"]]),
+        chosen,
+        candidate_A=np.array([not one for one in trained]),
+        seed=seed,
+    )
+    if probability is None:
+        return None
+    return {
+        "name": ranking["name"][chosen],
+        "architecture": ranking["architecture"][chosen],
+        "candidates": len(trained),
+        "within": NEAR,
+        "probability": probability,
+    }
 
 
 def _predicted(ranking: Mapping[str, Sequence[Any]]) -> NDArray[np.float64]:

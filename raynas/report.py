@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raynas import belief, charts, stability
+from raynas import belief, charts, near_best, stability
 from raynas.architecture import decode
 from raynas.drawing import draw, palette
 from raynas.page import Html, Page, definitions, element, join, table
@@ -192,7 +192,8 @@ def _gap(record: RunRecord, gap: Mapping[str, Any], page: Page) -> Html:
         for key, title in (("tau", "Kendall's tau-b"), ("rho", "Spearman's rho"))
         if (scale := _intervals({name: found.get(key) for name, found in measures.items()}, title))
     ]
-    return join([definitions(facts), _grid(figures), _grid(intervals), _stability(gap)])
+    near = [element("p", told, _class="note")] if (told := near_best.in_words(gap)) else []
+    return join([definitions(facts), *near, _grid(figures), _grid(intervals), _stability(gap)])
 
 
 def _stability(gap: Mapping[str, Any]) -> Html:

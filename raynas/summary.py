@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raynas import belief, stability
+from raynas import belief, near_best, stability
 from raynas.run_record import RunRecord, best_so_far, is_rejected, read_run
 from raynas.storage import Folder
 from raynas.terminal import figures
@@ -65,6 +65,8 @@ def _trust(record: RunRecord) -> list[Table | Text]:
     known = [f"{name} {interval(tau)}" for name, tau in measures.items() if tau and tau.get("value") is not None]
     told = f"tau against stand-alone accuracy, n = {gap.get('n')}: {'; '.join(known)}\n" if known else ""
     pieces: list[Table | Text] = [Text(printable(gap.get("sentence", "")), style="bold cyan"), Text(told, style="dim")]
+    if near := near_best.in_words(gap):
+        pieces.append(Text(f"{printable(near)}\n"))
     if rows := stability.rows(gap):
         table = figures("Stability", *stability.HEADERS)
         for name, *values in rows:

@@ -233,6 +233,9 @@ def test_the_gap_of_a_folder_is_that_of_its_files(tmp_path):
     assert [measured[key] for key in ("tau", "rho", "baseline", "rankers", "regret", "sentence")] == [
         same[key] for key in ("tau", "rho", "baseline", "rankers", "regret", "sentence")
     ]
+    near = measured["near_best"]
+    assert (near["name"], near["candidates"], near["within"]) == ("net 0", 6, 0.002)
+    assert 0 <= near["probability"] <= 1
     whole, steps = measured["stability"]
     assert whole["kind"] == "consensus" and whole["s_tau"] is None and whole["of"] == 5
     assert whole["gt_tau"] == pytest.approx(measured["tau"]["value"])

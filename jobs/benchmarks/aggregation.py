@@ -6,6 +6,7 @@
     python jobs/benchmarks/aggregation.py --race --seeds 20
     python jobs/benchmarks/aggregation.py --finalists 3 --seeds 20
     python jobs/benchmarks/aggregation.py --front --seeds 20
+    python jobs/benchmarks/aggregation.py --near-best --seeds 30
 
 Rankers are what is known without training every architecture to the end: predictions of published supernets, costs,
 counts of operations, latencies, trainings of 12 of 200 epochs; and, where the table has three trainings of each
@@ -31,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from raynas import seeds
 from raynas.aggregators.borda import gumbel_scores, scaled_ranks
@@ -39,6 +41,7 @@ from raynas.architecture import Architecture
 from raynas.belief import POSSIBLE, undecided
 from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
+from raynas.near_best import INDEPENDENT, NEAR, probability_near_best
 from raynas.pareto import front_probability, pareto_front
 from raynas.racing import foretold, race
 from raynas.rank_correlation import kendall_tau_b
@@ -52,6 +55,7 @@ SAMPLE = 200  # architectures of which the calibration architectures are chosen
 CANDIDATES = 300  # of a run
 FINALISTS = 3
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.01)  # of probabilities of the front
+NEAR_BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)  # of being near the best
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -83,6 +87,7 @@ def main() -> None:
     parser.add_argument("--race", action="store_true", help="race short trainings instead")
     parser.add_argument("--finalists", type=int, help="compare so many of the front, chosen in two ways, instead")
     parser.add_argument("--front", action="store_true", help="count how often probabilities of the front are right")
+    parser.add_argument("--near-best", action="store_true", help="count how often the chosen is as good as it is told")
     options = parser.parse_args()
     if options.race:
         _print_races(options)
@@ -98,6 +103,9 @@ def main() -> None:
         return
     if options.front:
         _print_front(options)
+        return
+    if options.near_best:
+        _print_near_best(options)
         return
     names = [*options.aggregators, f"calibrated, {options.calibration}", "inside", "inside, calibrated"]
     print(f"{'rankers':<32}{'spoilt':>8}{'best':>8}" + "".join(f"{name:>20}" for name in names))
@@ -221,7 +229,7 @@ def _print_undecided(options: argparse.Namespace) -> None:
     every = []
     for name, known in ranker_sets().items():
         found = []
-        for some, trust in _runs(name, known, options):
+        for some, _, trust in _runs(name, known, options):
             open_A = undecided(trust)
             found.append((open_A.sum(), open_A[np.argmax(known.truth_A[some])]))
         count, right = np.mean(found, axis=0)
@@ -289,7 +297,7 @@ def _print_finalists(options: argparse.Namespace) -> None:
     every = []
     for name, known in ranker_sets().items():
         found = []
-        for some, trust in _runs(name, known, options):
+        for some, _, trust in _runs(name, known, options):
             order = np.argsort(-trust.merit_A, kind="stable")
             costs_A, best_A = known.parameters_A[some][order], known.truth_A[some][order]
             consensus_A = scaled_ranks(trust.merit_A[None, order])[0]
@@ -316,7 +324,7 @@ def _print_front(options: argparse.Namespace) -> None:
     every = []
     for name, known in ranker_sets().items():
         told, true = [], []
-        for seed, (some, trust) in enumerate(_runs(name, known, options)):
+        for seed, (some, _, trust) in enumerate(_runs(name, known, options)):
             cost_A = known.parameters_A[some]
             told.append(front_probability(-trust.merit_A, trust.deviation_A, cost_A, seed=seed))
             true.append(pareto_front(np.stack([-known.truth_A[some], cost_A], axis=1)))
@@ -324,6 +332,58 @@ def _print_front(options: argparse.Namespace) -> None:
         _print_bins(name, *every[-1], options.seeds)
     told_A, true_A = (np.concatenate(column) for column in zip(*every, strict=True))
     _print_bins("all", told_A, true_A, options.seeds * len(every))
+
+
+def _print_near_best(options: argparse.Namespace) -> None:
+    """Of random candidates, how near the best of the finalists is to the best, told and true.
+
+    Told with the power of `near_best` and, so that no set is told by itself, with the one likeliest for the others.
+    """
+    every: dict[str, list[tuple[float, float]]] = {}
+    for name, known in ranker_sets().items():
+        for seed, (some, told_A, trust) in enumerate(_runs(name, known, options)):
+            finalists, true_A = np.argsort(-trust.merit_A)[:FINALISTS], known.truth_A[some]
+            chosen = finalists[np.argmax(true_A[finalists])]
+            told_A[finalists] = true_A[finalists]
+            one = probability_near_best(
+                known.scores_RA[:, some],
+                told_A / 100,
+                known.choices_AB[some],
+                int(chosen),
+                candidate_A=np.ones(CANDIDATES, dtype=bool),
+                seed=seed,
+            )
+            right = float(true_A.max() - true_A[chosen] <= 100 * NEAR)
+            every.setdefault(name, []).append((np.nan if one is None else one, right))
+    whole = {name: np.array(rows)[~np.isnan(np.array(rows)[:, 0])] for name, rows in every.items()}
+    told, left_out = [], []
+    print(f"{'rankers':<32}{'told':>8}{'right':>8}{'power of the others':>24}   of {options.seeds} runs, None left out")
+    for name, rows in whole.items():
+        power = likeliest_power(np.concatenate([other for one, other in whole.items() if one != name]))
+        told.append(rows)
+        left_out.append(np.column_stack([rows[:, 0] ** (power / INDEPENDENT), rows[:, 1]]))
+        print(f"{name:<32}{rows[:, 0].mean():>8.2f}{rows[:, 1].mean():>8.2f}{power:>24.2f}   {len(rows)}")
+    print(f"likeliest power of all {likeliest_power(np.concatenate(told)):.2f}")
+    for title, parts in (("told", told), ("with the power of the other sets", left_out)):
+        told_P, right_P = np.concatenate(parts).T
+        for low, high in pairwise(NEAR_BINS):
+            inside_P = (told_P >= low) & (told_P < high)
+            if inside_P.any():
+                print(
+                    f"{title:<34}{low:.1f} to {high:.1f}: {inside_P.sum():>4} of {len(told_P)}, told "
+                    f"{told_P[inside_P].mean():.2f}, right {right_P[inside_P].mean():.2f}"
+                )
+
+
+def likeliest_power(rows_P2: NDArray[np.float64]) -> float:
+    """Of the drawn shares behind what was told, given whether it was right."""
+    share_P = np.clip(rows_P2[:, 0] ** (1 / INDEPENDENT), 0.5 / 2000, 1 - 0.5 / 2000)
+
+    def loss(power: float) -> float:
+        told_P = share_P**power
+        return float(-np.mean(np.where(rows_P2[:, 1] > 0, np.log(told_P), np.log(1 - told_P))))
+
+    return float(minimize_scalar(loss, bounds=(0.05, 2), method="bounded").x)
 
 
 def _print_bins(name: str, told_A: NDArray[np.float64], true_A: NDArray[np.bool_], runs: int) -> None:
@@ -336,8 +396,10 @@ def _print_bins(name: str, told_A: NDArray[np.float64], true_A: NDArray[np.bool_
     print(f"{line}{told_A.sum() / runs:>8.1f}{true_A.sum() / runs:>8.1f}{held:>8.2f}")
 
 
-def _runs(name: str, known: Known, options: argparse.Namespace) -> Iterator[tuple[NDArray[np.int64], Trust]]:
-    """Random candidates, some of them calibrated, and what is made of them."""
+def _runs(
+    name: str, known: Known, options: argparse.Namespace
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], Trust]]:
+    """Random candidates, the accuracies of the calibrated, and what is made of them."""
     for seed in range(options.seeds):
         rng = seeds.generator(seed, "undecided", name)
         some = rng.choice(len(known.truth_A), CANDIDATES, replace=False)
@@ -345,7 +407,7 @@ def _runs(name: str, known: Known, options: argparse.Namespace) -> Iterator[tupl
         alone = measure(scores_RA)
         rows = choose_spread(alone.merit_A, alone.deviation_A, options.calibration, rng)
         accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), known.truth_A[some], np.nan)
-        yield some, measure(scores_RA, calibration_A=accuracy_A, choices_AB=known.choices_AB[some])
+        yield some, accuracy_A, measure(scores_RA, calibration_A=accuracy_A, choices_AB=known.choices_AB[some])
 
 
 def _inside(merit_A: NDArray[np.float64], deviation_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.aggregators._calibrated import calibrate
+from raynas.aggregators._calibrated import Calibrated
 from raynas.aggregators.borda import gumbel_scores, scaled_ranks
 
 ROUNDS = 60
@@ -68,6 +68,32 @@ def measure(
     that agree most would take all. Rankers that agree beyond what their loadings explain, such as seeds of one recipe,
     share a vote, and are no evidence for each other. What most rankers get wrong together, only calibration can tell.
     """
+    trust, filled_RA = _agreed(scores_RA)
+    if calibration_A is None or np.sum(~np.isnan(calibration_A + trust.merit_A)) < 2:
+        return trust
+    calibrated = _calibrated(trust, filled_RA, calibration_A, choices_AB)
+    return Trust(trust.agreement_R, trust.agreement_error_R, *calibrated.weights(), *calibrated.merits())
+
+
+def posterior(
+    scores_RA: NDArray[np.float64], calibration_A: NDArray[np.float64], choices_AB: NDArray[np.int64]
+) -> Calibrated:
+    """What `measure` takes its merits from, where two accuracies or more are known."""
+    return _calibrated(*_agreed(scores_RA), calibration_A, choices_AB)
+
+
+def _calibrated(
+    trust: Trust,
+    filled_RA: NDArray[np.float64],
+    calibration_A: NDArray[np.float64],
+    choices_AB: NDArray[np.int64] | None,
+) -> Calibrated:
+    trust_R = np.maximum(np.abs(trust.agreement_R), LEAST)
+    return Calibrated(filled_RA, trust_R, trust.weight_R, trust.merit_A, trust.deviation_A, calibration_A, choices_AB)
+
+
+def _agreed(scores_RA: NDArray[np.float64]) -> tuple[Trust, NDArray[np.float64]]:
+    """What rankers make of each other, and their Gumbel scores, what is missing being what the others expect of it."""
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
     z_RA = gumbel_scores(scores_RA)
     known_RA = ~np.isnan(z_RA)
@@ -82,13 +108,8 @@ def measure(
     vote_R = 1 / excess_RR.sum(axis=1)
     slope_R = vote_R / (loading_R**2 @ vote_R + noise)
     weight_R, weight_error_R = slope_R * loading_R, slope_R * error_R
-    if calibration_A is not None and np.sum(~np.isnan(calibration_A + merit_A)) > 1:
-        filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
-        trust_R = np.maximum(np.abs(agreement_R), LEAST)
-        weight_R, weight_error_R, merit_A, deviation_A = calibrate(
-            filled_RA, trust_R, weight_R, merit_A, deviation_A, calibration_A, choices_AB
-        )
-    return Trust(agreement_R, error_R, weight_R, weight_error_R, merit_A, deviation_A)
+    filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
+    return Trust(agreement_R, error_R, weight_R, weight_error_R, merit_A, deviation_A), filled_RA
 
 
 def _correlations(z_RA: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
