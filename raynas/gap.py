@@ -151,14 +151,19 @@ def _stability(
 def _near_best(
     ranking: Mapping[str, Sequence[Any]], results: Mapping[str, Mapping[str, Any]], seed: int
 ) -> dict[str, Any] | None:
-    """The chosen finalist, and how likely no candidate is much better; None where that is not known."""
+    """The chosen finalist, and how likely no candidate is much better; None where that is not known.
+
+    Nor is it where a validation image counts more than what is asked.
+    """
     trained = [results.get(one, {}) for one in ranking["architecture"]]
     accuracy_A = 1 - _column([one.get("validation_error") for one in trained])
-    finalist_A = np.array([one.get("role") == "finalist" for one in trained], dtype=bool)
+    finalists_A = np.where(ranking.get("finalist", [False] * len(trained)), accuracy_A, np.nan)
     scores = scores_of(ranking)
-    if not scores or not np.isfinite(accuracy_A[finalist_A]).any():
+    if not scores or not np.isfinite(finalists_A).any():
         return None
-    chosen = int(np.nanargmax(np.where(finalist_A, accuracy_A, np.nan)))  # of equal ones the first in the ranking
+    chosen = int(np.nanargmax(finalists_A))  # of equal ones the first in the ranking
+    if trained[chosen].get("validation_images", 0) * NEAR < 1:
+        return None
     probability = probability_near_best(
         np.array([_column(one_A) for one_A in scores.values()]),
         accuracy_A,
@@ -172,7 +177,6 @@ def _near_best(
     return {
         "name": ranking["name"][chosen],
         "architecture": ranking["architecture"][chosen],
-        "candidates": len(trained),
         "within": NEAR,
         "probability": probability,
     }

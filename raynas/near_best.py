@@ -10,15 +10,20 @@ from numpy.typing import NDArray
 
 from raynas import seeds
 from raynas.aggregators.reliability import posterior
-from raynas.selector import FEWEST
 
 NEAR = 0.002
 """Of accuracy: 0.2 points."""
 
-MOST = 1_000  # candidates that may be better, the first by merit: a later one hardly is
+ENOUGH = 20
+"""Architectures trained from scratch, of fewer nothing is told: with 13 too much would be (see the records)."""
+
+POWER = 0.6
+"""Of the share of draws in which no candidate is better; 1 if all that is not explained were independent."""
+
+MOST_LIKELY = 1_000  # candidates that are drawn, the first by merit
 DRAWS = 2_000
-BEST_PART, BEST_LEAST = 3, 4  # accuracies that say what a difference of merit is worth among the best: a third, or four
-INDEPENDENT = 0.45
+TOP_PART, TOP_LEAST = 3, 4  # accuracies that say what merit is worth among the best: a third, but four at least
+STEP = 0.05  # of what is told in words: draws and tables tell no more
 
 
 def probability_near_best(
@@ -30,35 +35,41 @@ def probability_near_best(
     candidate_A: NDArray[np.bool_],
     seed: int,
 ) -> float | None:
-    """The probability that no candidate would be more than `NEAR` better than the chosen one, if trained from scratch.
+    """The probability that no candidate would be more than `NEAR` better than the chosen one, in such a training.
 
     scores_RA: of each ranker, higher is better, NaN where it has none. accuracy_A: of training from scratch, from 0 to
-    1; NaN where it is not known, of the chosen it is. candidate_A: what else would be trained. None where too few
-    accuracies are known, or the best of them are equal. The merits that rankers, choices and accuracies leave possible
-    are drawn for all candidates together. The share of draws in which none is better is raised to the power of
-    `INDEPENDENT`, as if there were so many candidates for each one: what neither rankers nor choices tell apart is
-    drawn independently, and isn't. The power is the likeliest for ten sets of rankers on known tables; left-out sets,
-    and how often the probability is right: jobs/benchmarks/records/aggregation.md.
+    1; NaN where it is not known, of the chosen it is. candidate_A: what else could be trained; who has no score is left
+    out. 0 where another one is known to be better, and only there; None where fewer than `ENOUGH` accuracies of scored
+    architectures are known, or all are equal. The merits that rankers, choices and accuracies leave possible are drawn
+    for all candidates together; the share of draws in which none is better is raised to `POWER`, as candidates have
+    more in common than the draws know. How often it is right: jobs/benchmarks/records/aggregation.md.
     """
-    known = ~np.isnan(accuracy_A)
-    if known.sum() < FEWEST:
-        return None
+    scored_A = np.asarray(~np.isnan(scores_RA).all(axis=0))
+    known_A = ~np.isnan(accuracy_A)
+    others = np.flatnonzero(candidate_A & ~known_A & scored_A)
     if np.nanmax(accuracy_A) > accuracy_A[chosen] + NEAR:
         return 0.0
-    what = posterior(scores_RA, accuracy_A, choices_AB)
-    best = np.argsort(-accuracy_A[what.rows], kind="stable")[: max(BEST_LEAST, len(what.rows) // BEST_PART)]
-    target_N, told_N = what.target_N[best], accuracy_A[what.rows][best]
-    if np.ptp(told_N) == 0 or chosen not in what.rows:
-        return None
-    worth = np.cov(target_N, told_N)[0, 1] / np.var(target_N, ddof=1)  # of accuracy, what merit is among the best
-    merit_A = what.merits()[0]
-    others = np.flatnonzero(candidate_A & ~known & ~np.isnan(merit_A))
-    if not len(others):
+    if not len(others) or accuracy_A[chosen] + NEAR >= 1:
         return 1.0
-    others = others[np.argsort(-merit_A[others], kind="stable")[:MOST]]
-    drawn_DM = what.draws(others, DRAWS, seeds.generator(seed, "near best"))
-    enough = what.target_N[np.flatnonzero(what.rows == chosen)[0]] + NEAR / worth
-    return float(np.mean(drawn_DM.max(axis=1) <= enough) ** INDEPENDENT)
+    if np.sum(known_A & scored_A) < ENOUGH or not scored_A[chosen] or np.ptp(accuracy_A[known_A & scored_A]) == 0:
+        return None
+    calibrated = posterior(scores_RA, accuracy_A, choices_AB)
+    merit_A = np.round(calibrated.merits()[0], 9)  # equal merits must not differ by rounding
+    slope = _slope(merit_A[calibrated.rows], accuracy_A[calibrated.rows])
+    others = others[np.argsort(-merit_A[others], kind="stable")[:MOST_LIKELY]]
+    drawn_DM = calibrated.draws(others, DRAWS, seeds.generator(seed, "near best"))
+    none_better = np.sum(drawn_DM.max(axis=1) <= merit_A[chosen] + NEAR / slope)
+    return round(float((max(none_better, 0.5) / DRAWS) ** POWER), 3)
+
+
+def _slope(merit_N: NDArray[np.float64], accuracy_N: NDArray[np.float64]) -> float:
+    """Accuracy for each unit of merit among the best, of whom there are so many that they differ."""
+    order = np.argsort(-accuracy_N, kind="stable")
+    count = max(TOP_LEAST, len(order) // TOP_PART)
+    while np.ptp(accuracy_N[order[:count]]) == 0:
+        count += 1
+    top = order[:count]
+    return float(np.polyfit(merit_N[top], accuracy_N[top], 1)[0])
 
 
 def in_words(gap: Mapping[str, Any]) -> str:
@@ -66,7 +77,9 @@ def in_words(gap: Mapping[str, Any]) -> str:
     found = gap.get("near_best")
     if not found:
         return ""
-    return (
-        f"With probability {found['probability']:.2f} no other of the {found['candidates']} candidates would be more "
-        f"than {100 * found['within']:.1f} points better than the chosen {found['name']}."
-    )
+    than = f"more than {100 * found['within']:.1f} points better than the chosen {found['name']}"
+    if found["probability"] == 0:
+        return f"Of those that were trained from scratch, another one is {than}."
+    told = round(found["probability"] / STEP) * STEP
+    about = "less than 0.05" if told < STEP else "more than 0.95" if told > 1 - STEP else f"about {told:.2f}"
+    return f"With a probability of {about} no other candidate would be {than}."

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import gumbel_l, rankdata
 
-from raynas.aggregators.reliability import measure, reliability
+from raynas.aggregators.reliability import measure, posterior, reliability
 from raynas.rank_correlation import kendall_tau_b
 
 NOISES = (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
@@ -197,3 +197,28 @@ def test_choices_that_tell_nothing_cost_little() -> None:
         with_choices.append((reliability(scores_RA, calibration_A=known_A, choices_AB=choices_AB), truth_A))
         without.append((reliability(scores_RA, calibration_A=known_A), truth_A))
     assert mean_tau(*with_choices) > mean_tau(*without) - 0.02
+
+
+def test_merits_that_are_drawn_together_have_the_mean_and_deviation_of_each() -> None:
+    scores_RA, truth_A = panel(0)
+    choices_AB = np.random.default_rng(1).integers(3, size=(len(truth_A), 4))
+    calibration_A = np.where(np.arange(len(truth_A)) % 20 == 0, truth_A, np.nan)
+    found = measure(scores_RA, calibration_A=calibration_A, choices_AB=choices_AB)
+    which = np.flatnonzero(np.isnan(calibration_A))[:50]
+    calibrated = posterior(scores_RA, calibration_A, choices_AB)
+    drawn_DM = calibrated.draws(which, 20_000, np.random.default_rng(2))
+    np.testing.assert_array_equal(calibrated.merits()[0], found.merit_A)
+    np.testing.assert_allclose(drawn_DM.mean(axis=0), found.merit_A[which], atol=0.03)
+    np.testing.assert_allclose(drawn_DM.std(axis=0), found.deviation_A[which], rtol=0.03)
+
+
+def test_merits_of_architectures_alike_are_drawn_alike() -> None:
+    scores_RA, truth_A = panel(0)
+    choices_AB = np.random.default_rng(1).integers(3, size=(len(truth_A), 4))
+    scores_RA[:, 2], choices_AB[2] = scores_RA[:, 1], choices_AB[1]  # twins, and the third is like nobody
+    calibration_A = np.where(np.arange(len(truth_A)) % 20 == 0, truth_A, np.nan)
+    drawn_DM = posterior(scores_RA, calibration_A, choices_AB).draws(
+        np.array([1, 2, 3]), 20_000, np.random.default_rng(2)
+    )
+    correlation = np.corrcoef(drawn_DM.T)
+    assert correlation[0, 1] > correlation[0, 2] + 0.05

@@ -41,7 +41,7 @@ from raynas.architecture import Architecture
 from raynas.belief import POSSIBLE, undecided
 from raynas.hypervolume import hypervolume, most_hypervolume
 from raynas.members import family, load_member
-from raynas.near_best import INDEPENDENT, NEAR, probability_near_best
+from raynas.near_best import NEAR, POWER, probability_near_best
 from raynas.pareto import front_probability, pareto_front
 from raynas.racing import foretold, race
 from raynas.rank_correlation import kendall_tau_b
@@ -55,7 +55,7 @@ SAMPLE = 200  # architectures of which the calibration architectures are chosen
 CANDIDATES = 300  # of a run
 FINALISTS = 3
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.01)  # of probabilities of the front
-NEAR_BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)  # of being near the best
+NEAR_BINS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.01)  # of being near the best
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -337,9 +337,9 @@ def _print_front(options: argparse.Namespace) -> None:
 def _print_near_best(options: argparse.Namespace) -> None:
     """Of random candidates, how near the best of the finalists is to the best, told and true.
 
-    Told with the power of `near_best` and, so that no set is told by itself, with the one likeliest for the others.
+    Told with the power of `near_best` and, so that no table is told by itself, with the one likeliest for the others.
     """
-    every: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for name, known in ranker_sets().items():
         for seed, (some, told_A, trust) in enumerate(_runs(name, known, options)):
             finalists, true_A = np.argsort(-trust.merit_A)[:FINALISTS], known.truth_A[some]
@@ -354,34 +354,44 @@ def _print_near_best(options: argparse.Namespace) -> None:
                 seed=seed,
             )
             right = float(true_A.max() - true_A[chosen] <= 100 * NEAR)
-            every.setdefault(name, []).append((np.nan if one is None else one, right))
-    whole = {name: np.array(rows)[~np.isnan(np.array(rows)[:, 0])] for name, rows in every.items()}
-    told, left_out = [], []
-    print(f"{'rankers':<32}{'told':>8}{'right':>8}{'power of the others':>24}   of {options.seeds} runs, None left out")
-    for name, rows in whole.items():
-        power = likeliest_power(np.concatenate([other for one, other in whole.items() if one != name]))
-        told.append(rows)
-        left_out.append(np.column_stack([rows[:, 0] ** (power / INDEPENDENT), rows[:, 1]]))
-        print(f"{name:<32}{rows[:, 0].mean():>8.2f}{rows[:, 1].mean():>8.2f}{power:>24.2f}   {len(rows)}")
-    print(f"likeliest power of all {likeliest_power(np.concatenate(told)):.2f}")
-    for title, parts in (("told", told), ("with the power of the other sets", left_out)):
-        told_P, right_P = np.concatenate(parts).T
-        for low, high in pairwise(NEAR_BINS):
-            inside_P = (told_P >= low) & (told_P < high)
-            if inside_P.any():
-                print(
-                    f"{title:<34}{low:.1f} to {high:.1f}: {inside_P.sum():>4} of {len(told_P)}, told "
-                    f"{told_P[inside_P].mean():.2f}, right {right_P[inside_P].mean():.2f}"
-                )
+            found.setdefault(name, []).append((np.nan if one is None else one, right))
+    runs = {name: np.array([pair for pair in pairs if pair[0] > 0]) for name, pairs in found.items()}
+    bins = "".join(f"{low:>9.1f} to {high:.1f}" for low, high in pairwise(NEAR_BINS))
+    print(f"{'rankers':<36}{'told':>6}{'right':>7}{bins}   right of those told so (how many of {options.seeds})")
+    tables: dict[str, list[NDArray[np.float64]]] = {}
+    for name, pairs_P2 in runs.items():
+        _print_told(name, pairs_P2)
+        tables.setdefault(name.partition(":")[0], []).append(pairs_P2)
+    _print_told("all", np.concatenate(list(runs.values())))
+    left_out = []
+    for table, of_table in tables.items():
+        others = [pairs_P2 for other, parts in tables.items() if other != table for pairs_P2 in parts]
+        power = _likeliest_power(np.concatenate(others))
+        told_P, right_P = np.concatenate(of_table).T
+        left_out.append(np.column_stack([told_P ** (power / POWER), right_P]))
+        _print_told(f"{table}, power {power:.2f} of the others", left_out[-1])
+    _print_told("all, powers of other tables", np.concatenate(left_out))
+    print(f"likeliest power of all sets {_likeliest_power(np.concatenate(list(runs.values()))):.2f}")
 
 
-def likeliest_power(rows_P2: NDArray[np.float64]) -> float:
-    """Of the drawn shares behind what was told, given whether it was right."""
-    share_P = np.clip(rows_P2[:, 0] ** (1 / INDEPENDENT), 0.5 / 2000, 1 - 0.5 / 2000)
+def _print_told(name: str, pairs_P2: NDArray[np.float64]) -> None:
+    told_P, right_P = pairs_P2.T
+    cells = []
+    for low, high in pairwise(NEAR_BINS):
+        inside_P = (told_P >= low) & (told_P < high)
+        cells.append(f"{right_P[inside_P].mean():.2f} ({inside_P.sum()})" if inside_P.any() else "–")
+    print(
+        f"{name:<36}{told_P.mean():>6.2f}{right_P.mean():>7.2f}" + "".join(f"{cell:>16}" for cell in cells), flush=True
+    )
+
+
+def _likeliest_power(pairs_P2: NDArray[np.float64]) -> float:
+    """Of the shares of draws behind what was told, given whether it was right."""
+    share_P = np.clip(pairs_P2[:, 0] ** (1 / POWER), 1e-4, 1 - 1e-4)
 
     def loss(power: float) -> float:
         told_P = share_P**power
-        return float(-np.mean(np.where(rows_P2[:, 1] > 0, np.log(told_P), np.log(1 - told_P))))
+        return float(-np.mean(np.where(pairs_P2[:, 1] > 0, np.log(told_P), np.log(1 - told_P))))
 
     return float(minimize_scalar(loss, bounds=(0.05, 2), method="bounded").x)
 

@@ -35,7 +35,7 @@ class Calibrated:
     what the rankers' agreement has made of them. Either merit follows all rankers, with weights that depart from those,
     and not only linearly, and what rankers get wrong of one architecture, of its choices, they get wrong of those that
     differ in few of them; or it follows one of them alone: as likely before the accuracies are seen.
-    rows: the N calibrated; target_N: where their accuracies put them, in the unit of merit.
+    rows: the N calibrated.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Calibrated:
         evidence = np.array([one.evidence for one in (together, *alone)])
         odds = np.exp(evidence - evidence.max()) * np.append(1, np.full(len(alone), 1 / len(alone)))
         likely = [(odd, one) for odd, one in zip(odds, (together, *alone), strict=True) if odd > UNLIKELY * odds.max()]
-        self.rows, self.target_N = rows, target_N
+        self.rows = rows
         self._likely = [(odd / sum(odd for odd, _ in likely), one) for odd, one in likely]
         self._own_RF = np.column_stack([np.eye(len(alone)), weight_R])  # a ranker's weight, and its share in merit's
 
@@ -72,7 +72,7 @@ class Calibrated:
         return _mixture([(odd, *one.weights(self._own_RF)) for odd, one in self._likely])
 
     def merits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of all architectures, (A,), and their standard deviations; the calibrated are where their accuracies are."""
+        """Of all architectures, (A,), and their standard deviations; the calibrated differ as their accuracies do."""
         return _mixture([(odd, *one.merits()) for odd, one in self._likely])
 
     def draws(self, which_M: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -153,6 +153,7 @@ def _trained(
     return {
         **costs,
         "validation_error": None if failure else last["validation_error"],
+        "validation_images": len(training.validation),
         "test_error": training.error(training.test) if test and not failure else None,
         "epochs": training.epoch,
         "seconds": sum(point["seconds"] for point in training.curves),
