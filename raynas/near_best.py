@@ -42,7 +42,8 @@ def probability_near_best(
     out. 0 where another one is known to be better, and only there; None where fewer than `ENOUGH` accuracies of scored
     architectures are known, or all are equal. The merits that rankers, choices and accuracies leave possible are drawn
     for all candidates together; the share of draws in which none is better is raised to `POWER`, as candidates have
-    more in common than the draws know. How often it is right: jobs/benchmarks/records/aggregation.md.
+    more in common than the draws know. Of more than `MOST_LIKELY` candidates it is an upper limit. How often it is
+    right, of 300: jobs/benchmarks/records/aggregation.md.
     """
     scored_A = np.asarray(~np.isnan(scores_RA).all(axis=0))
     known_A = ~np.isnan(accuracy_A)
