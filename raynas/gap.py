@@ -124,15 +124,15 @@ def measure_gap(run: Folder) -> dict[str, Any]:
                 scores=scores_of(row),
             )
         )
-    gap = measure(points, seed=config["seed"]) | _stability(run, ranking, results)
-    gap["near_best"] = _near_best(ranking, results, config["seed"])
+    trained = [results.get(one, {}) for one in ranking["architecture"]]
+    accuracy_A = 1 - _column([one.get("validation_error") for one in trained])
+    gap = measure(points, seed=config["seed"]) | _stability(run, ranking, accuracy_A)
+    gap["near_best"] = _near_best(ranking, trained, accuracy_A, config["seed"])
     run.write_json("gap.json", gap)
     return gap
 
 
-def _stability(
-    run: Folder, ranking: Mapping[str, Sequence[Any]], results: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _stability(run: Folder, ranking: Mapping[str, Sequence[Any]], accuracy_A: NDArray[np.float64]) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
     scores = {name: _column(values) for name, values in scores_of(ranking).items()}
     states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
@@ -143,20 +143,21 @@ def _stability(
         if columns:
             scores_RA = np.stack([*(_column(late[name]) for name in columns), last_A])
             groups.append(Rankings(f"{label}, {len(scores_RA)} late steps", "steps", scores_RA))
-    accuracy_A = -_column([results.get(one, {}).get("validation_error") for one in ranking["architecture"]])
     consensus = Rankings("consensus", "consensus", _predicted(ranking)[None])
     return {"stability": measure_stability([consensus, *groups], accuracy_A), "missing": missing(groups)}
 
 
 def _near_best(
-    ranking: Mapping[str, Sequence[Any]], results: Mapping[str, Mapping[str, Any]], seed: int
+    ranking: Mapping[str, Sequence[Any]],
+    trained: Sequence[Mapping[str, Any]],
+    accuracy_A: NDArray[np.float64],
+    seed: int,
 ) -> dict[str, Any] | None:
     """The chosen finalist, and how likely no candidate is much better; None where that is not known.
 
-    Nor is it where a validation image counts more than what is asked.
+    Nor is it where a validation image counts more than what is asked. trained: each architecture's result, empty of
+    what was not trained.
     """
-    trained = [results.get(one, {}) for one in ranking["architecture"]]
-    accuracy_A = 1 - _column([one.get("validation_error") for one in trained])
     finalists_A = np.where(ranking.get("finalist", [False] * len(trained)), accuracy_A, np.nan)
     scores = scores_of(ranking)
     if not scores or not np.isfinite(finalists_A).any():

@@ -46,13 +46,13 @@ def probability_near_best(
     right, of 300: jobs/benchmarks/records/aggregation.md.
     """
     scored_A = np.asarray(~np.isnan(scores_RA).all(axis=0))
-    known_A = ~np.isnan(accuracy_A)
-    others = np.flatnonzero(candidate_A & ~known_A & scored_A)
+    known_A = scored_A & ~np.isnan(accuracy_A)
+    others = np.flatnonzero(candidate_A & scored_A & ~known_A)
     if np.nanmax(accuracy_A) > accuracy_A[chosen] + NEAR:
         return 0.0
     if not len(others) or accuracy_A[chosen] + NEAR >= 1:
         return 1.0
-    if np.sum(known_A & scored_A) < ENOUGH or not scored_A[chosen] or np.ptp(accuracy_A[known_A & scored_A]) == 0:
+    if known_A.sum() < ENOUGH or not known_A[chosen] or np.ptp(accuracy_A[known_A]) == 0:
         return None
     calibrated = posterior(scores_RA, accuracy_A, choices_AB)
     merit_A = np.round(calibrated.merits()[0], 9)  # equal merits must not differ by rounding
