@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,7 +143,7 @@ def search(
         pipeline.train(run)
         pipeline.select(run)
         pipeline.stand_alone(run)
-    _present(run.folder)
+    _present(run.folder, with_report=find_spec("plotly") is not None)  # an extra; the summary says how to make it later
 
 
 @app.command()
@@ -477,13 +478,14 @@ def _destination(folder: Folder, architectures: Path, output: str | None) -> tup
     return place, file
 
 
-def _present(folder: Folder) -> None:
+def _present(folder: Folder, *, with_report: bool = True) -> None:
     from raynas.report import write_report
     from raynas.summary import print_summary
 
-    path = write_report(folder)
+    path = write_report(folder) if with_report else None
     print_summary(folder, _console())
-    _print(path)
+    if path is not None:
+        _print(path)
 
 
 def _architectures(path: Path, space: Any) -> list[tuple[int, ...]]:

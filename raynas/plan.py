@@ -270,8 +270,8 @@ def _supernets(
         "rule_settings": member.rule_settings,
         "training": training.model_dump(exclude=without),
         "seed": seed,
+        **({"split_seed": config.seed} if seed != config.seed else {}),  # which images are for validation
     }
-
     penalty = inspect.signature(load_member("raynas.training_rules", rule)).parameters.get("penalty")
     limits = predicted_limits(config)
     if limits and penalty is not None and member.rule_settings.get("penalty", penalty.default):

@@ -79,12 +79,17 @@ class Remembering:
             yield self.known[one] if one in self.known else next(fresh)
 
 
+def record_file(member: str) -> str:
+    """Where a member's evaluations are in the run's folder."""
+    return f"evaluations/{member}.parquet"
+
+
 class Record:
-    """A member's evaluations in the run's folder: `evaluations/<member>.parquet`."""
+    """A member's evaluations in the run's folder, in `record_file`."""
 
     def __init__(self, run: Folder, member: MemberPlan, space: SearchSpace, config: Config) -> None:
         self.run = run
-        self.name = f"evaluations/{member.name}.parquet"
+        self.name = record_file(member.name)
         self.member = member
         self.space = space
         self.objectives = ("loss", "error", *config.evaluation.costs)

@@ -51,7 +51,8 @@ class TableEvaluator:
                 yield Evaluation(architecture, (), "not in the table")
                 continue
             objectives = (-self.reward_A[row],) if self.cost_A is None else (-self.reward_A[row], self.cost_A[row])
-            for name, value in zip(self.objectives, objectives, strict=True):
+            told = ((self.settings.report, self.report_A[row]), *zip(self.objectives, objectives, strict=True))
+            for name, value in told:
                 if not math.isfinite(value):
                     yield Evaluation(architecture, (), f"the table has no {name.removeprefix('-')} for it")
                     break

@@ -164,9 +164,11 @@ def test_under_a_limit_it_begins_at_the_edge_and_asks_mostly_for_what_is_feasibl
 
 
 def test_one_objective_alone_is_refused_in_one_line():
-    with pytest.raises(UserError, match=r"expects a score and a cost, but was told one") as mistake:
+    with pytest.raises(UserError, match=r"expects a score and a cost, but has one") as mistake:
         CoordinateDescent(SPACE, seed=0).tell([Evaluation(LARGEST, (1.0,))])
     assert "\n" not in str(mistake.value)
+    with pytest.raises(UserError, match=r"expects a score and a cost, but has one"):
+        CoordinateDescent(SPACE, seed=0, limits=(math.inf,))  # which is known before anything is trained
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,13 @@ def test_a_supernets_id_hangs_on_the_crops_that_it_is_trained_with_and_not_on_wh
     assert len(none) == len(two) == 1 and none != two
 
 
+def test_a_supernets_id_hangs_on_the_runs_seed_which_says_what_images_it_is_trained_on() -> None:
+    def identity(seed: int, **member: Any) -> str:
+        return plan({"method": "random_search", **member}, seed=seed).supernets[0].id
+
+    assert identity(1) == identity(1, supernet_seed=1) != identity(0, supernet_seed=1)
+
+
 def test_a_members_seed_hangs_on_its_name_and_the_runs_seed_alone() -> None:
     first, second = plan({"method": "random_search"}, {"method": "random_search"}).members
     alone = plan({"method": "random_search", "name": "random_search_2"}).members[0]

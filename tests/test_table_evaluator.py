@@ -92,6 +92,8 @@ def test_what_the_table_lacks_fails(tmp_path):
     ]
     assert reasons == [None, "not in the table", "the table has no reward for it", "the table has no cost for it"]
     assert [one.objectives for one in evaluator(table).evaluate([(0, 0, 1), (0, 0, 2)])] == [(), (-3.0,)]
+    unknown = evaluator(table, reward="report", report="cost").evaluate([(0, 0, 2)])
+    assert next(unknown).failure == "the table has no cost for it"
 
 
 def refuse(path, *words, **settings):

@@ -201,15 +201,14 @@ def test_two_replicas_equal_one_on_the_joined_batch(
 ) -> None:
     """Joined batch statistics, summed gradients, the same paths: only the order of float32 sums differs."""
     single = make_trainer(rule, _wide(rule), **settings)
-    for _ in range(STEPS):
-        single.train_step()
+    expected = _trained(single)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     futures = [processes.submit(_replica, rank, port, rule, settings) for rank in range(2)]
     replicas = [future.result(timeout=600) for future in futures]
     assert _equal(replicas[0], replicas[1])  # replicas are equal, to the bit
-    for name, value in _learnt(single).items():
+    for name, value in expected.items():
         torch.testing.assert_close(replicas[0][name], value, **TOLERANCE)
 
 
@@ -223,10 +222,15 @@ def _replica(rank: int, port: int, rule: str, settings: dict[str, Any]) -> dict[
     torch.set_num_threads(1)
     group = ReplicaGroup.join(rank=rank, world=2, address="127.0.0.1", port=port, device=torch.device("cpu"))
     trainer = make_trainer(rule, _wide(rule), group, **settings)
-    for _ in range(STEPS):
-        trainer.train_step()
+    learnt = _trained(trainer)
     torch.distributed.destroy_process_group()
-    return _learnt(trainer)
+    return learnt
+
+
+def _trained(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The curve's losses, then what is learnt."""
+    losses = [trainer.advance()["loss"] for _ in range(STEPS)]
+    return {"losses": torch.tensor(losses, dtype=torch.float32), **_learnt(trainer)}
 
 
 def _learnt(trainer: Trainer) -> dict[str, torch.Tensor]:

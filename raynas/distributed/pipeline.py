@@ -32,7 +32,7 @@ from raynas.progress import Progress
 from raynas.racing import race
 from raynas.run import same_data
 from raynas.run_files import CANDIDATES
-from raynas.search import read_evaluations
+from raynas.search import read_evaluations, record_file
 from raynas.selector import (
     consensus,
     heeds_calibration,
@@ -125,7 +125,7 @@ def _search(run: Run) -> None:
     config = run.plan.config
     with _pool(run, config) as pool:
         for member in run.plan.members:
-            name = f"evaluations/{member.name}.parquet"
+            name = record_file(member.name)
             if run.folder.exists(name):
                 rows = run.folder.read_table(name).to_pylist()
                 known = read_evaluations(rows, (*SCORES, *config.evaluation.costs))

@@ -16,7 +16,7 @@ from raynas.errors import UserError
 from raynas.evaluation import SCORES, Evaluation
 from raynas.members import load_member
 from raynas.plan import MemberPlan, Plan, build_strategy
-from raynas.search import Record, Remembering, search
+from raynas.search import Record, Remembering, record_file, search
 from raynas.storage import Folder
 
 MEMBERS = "members.json"
@@ -29,7 +29,7 @@ def run_population(plan: Plan, run: Folder, pool: Any, selector: Any, report: Pr
     ended: dict[str, Any] = run.read_json(MEMBERS) if run.exists(MEMBERS) else {}
     to_run = []
     for member in plan.members:
-        if ended.get(member.name, {}).get("state") == "done":
+        if ended.get(member.name, {}).get("state") == "done" and run.exists(record_file(member.name)):
             continue
         failure = run.read_json(f"supernets/{member.supernet}/state.json")["failure"]
         if failure is None:

@@ -104,12 +104,11 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
     known = {"architecture": row["architecture"], "name": plan.space.print(decode(row["architecture"])), "role": role}
     known |= {"rank": row["rank"]} if role == "finalist" else {}
     places = [folder, run / _calibration_place(row)]  # a finalist may have calibrated the ranking
-    begun = [one for one in places if _holds(one, ARCHITECTURE, row) and one.exists(CHECKPOINT)]
     folder.write_json(ARCHITECTURE, known)
     figures: dict[str, Any] = {"validation_error": None, "test_error": None, "epochs": 0, "seconds": 0.0}
     try:
         dataset = Dataset.from_numpy(ray.get(data[0]))
-        figures |= _trained(plan, dataset, row["architecture"], folder, begun, test=role == "finalist")
+        figures |= _trained(plan, dataset, row["architecture"], places, test=role == "finalist")
     except (ray.exceptions.RayError, UserError):
         raise
     except Exception as fault:
@@ -117,10 +116,10 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
     folder.write_json("result.json", {**known, **figures})
 
 
-def _trained(
-    plan: Plan, dataset: Dataset, encoding: str, folder: Folder, begun: Sequence[Folder], *, test: bool
-) -> dict[str, Any]:
-    """Train one network to its end, from the first checkpoint there is; its figures for `result.json`.
+def _trained(plan: Plan, dataset: Dataset, encoding: str, places: Sequence[Folder], *, test: bool) -> dict[str, Any]:
+    """Train one network to its end, in the first of these folders; its figures for `result.json`.
+
+    It goes on from the first checkpoint of its own: one in a folder of a run that was ranked anew may be another's.
 
     Its costs are those of the network that is trained; the ranking has those of the network that was searched.
     """
@@ -136,10 +135,12 @@ def _trained(
         seed=seed,
         device=device,
     )
-    for place in begun[:1]:
-        training.load_state_dict(load_state(place, CHECKPOINT))
+    begun = (load_state(place, CHECKPOINT) for place in places if place.exists(CHECKPOINT))
+    if (own := next((state for state in begun if state.get("architecture") == encoding), None)) is not None:
+        training.load_state_dict(own)
+    folder = places[0]
     for point in training.epochs():
-        save_state(folder, CHECKPOINT, training.state_dict())
+        save_state(folder, CHECKPOINT, {"architecture": encoding, **training.state_dict()})
         tune.report(point)
     last = training.curves[-1]
     failure = None if math.isfinite(last["train_loss"]) else f"the loss is {last['train_loss']}"

@@ -24,6 +24,10 @@ from raynas.strategy import measured
 TRIES = 50  # samples that may be known networks, or fall short of the reduction, before there are none left
 PRIOR = 0.01  # weight of the guess that all steps are alike, against what a network one step away tells
 TINY = float(np.finfo(float).tiny)
+ONE_OBJECTIVE = (
+    "coordinate_descent expects a score and a cost, but has one objective; "
+    'set objectives = ["score", "cost"] of its member, or name the cost of a table.'
+)
 
 Expected: TypeAlias = tuple[float, list[float], list[float]]
 """What a network costs; and for each block's step down to each of its choices, one block after the other, what it
@@ -61,6 +65,8 @@ class CoordinateDescent:
                 "expected samples and blocks of at least 1, a reduction between 0 and 1, and a decay above 0 and not "
                 f"above 1, but got {samples=}, {blocks=}, {reduction=} and {decay=}; correct them."
             )
+        if len(limits) == 1:
+            raise UserError(ONE_OBJECTIVE)
         self.samples = samples
         self.blocks = blocks
         self.reduction = reduction
@@ -93,10 +99,7 @@ class CoordinateDescent:
             self._awaited.discard(one.architecture)
         for one in measured(evaluations):
             if len(one.objectives) < 2:
-                raise UserError(
-                    "coordinate_descent expects a score and a cost, but was told one objective; "
-                    'set objectives = ["score", "cost"] of its member, or name the cost of a table.'
-                )
+                raise UserError(ONE_OBJECTIVE)
             score, cost = one.objectives[:2]
             self._told.setdefault(one.architecture, (score, cost))
         self._expected = None

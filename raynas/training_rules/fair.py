@@ -67,7 +67,8 @@ class Fair(FixedRule):
             value = loss(supernet(train.images_NCHW, path), train.labels_N)
             (value / group.world if self.splits_batch else value).backward()  # type: ignore[no-untyped-call]
             total += value.detach()
-        return StepResult(paths, total / max(1, len(mine)))
+        shared = 1 if self.splits_batch else group.world  # of which each replica ran some of the paths
+        return StepResult(paths, total * shared / len(paths))
 
 
 def fair_paths(space: SearchSpace, rng: np.random.Generator) -> Iterator[Paths]:

@@ -73,6 +73,14 @@ def test_a_folder_that_holds_another_architecture_is_trained_anew(run: Folder, t
     assert result(run, "finalists/1")["architecture"] == encode(ONE)
 
 
+def test_a_checkpoint_of_another_architecture_is_left_alone_by_one_that_was_killed_at_its_start(
+    run: Folder, train: Train
+) -> None:
+    train("finalists/1", {"finalists/1": row(OTHER)})
+    run.write_json("finalists/1/architecture.json", {"architecture": encode(ONE)})  # and no checkpoint yet
+    assert len(train("finalists/1", {"finalists/1": row(ONE)})) == 2
+
+
 def test_what_cannot_be_trained_has_failed_and_calibrates_nothing(
     run: Folder, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
