@@ -63,6 +63,20 @@ def load_weights(folder: Folder, name: str) -> dict[str, Tensor]:
         raise corrupt(folder, name, fault) from None
 
 
+def check_weights(folder: Folder, name: str) -> None:
+    """Raise UserError if the file is not there or not as long as it says itself; the weights are not read."""
+    if not folder.exists(name):
+        raise corrupt(folder, name, "it is not there")
+    header, size = folder.read_header(name)
+    try:
+        tensors = {key: one for key, one in json.loads(header[8:]).items() if key != "__metadata__"}
+        end = len(header) + max((one["data_offsets"][1] for one in tensors.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as fault:
+        raise corrupt(folder, name, fault) from None
+    if size != end:
+        raise corrupt(folder, name, f"it has {size:,} bytes instead of {end:,}")
+
+
 def corrupt(folder: Folder, name: str, fault: object) -> UserError:
     """What to say of a checkpoint that cannot be used; what stands beside it may say that it is done, and goes too."""
     file = folder.path(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raynas.checkpoint import load_state, load_weights, weights_file
+from raynas.checkpoint import check_weights, load_state, weights_file
 from raynas.config import Config
 from raynas.evaluation import SCORES
 from raynas.search import schema
@@ -17,7 +17,10 @@ JOINED_KEYS = ("partitions", "parts", "warm_up", "settings")
 
 
 def check_files(run: Folder, config: Config) -> None:
-    """Read all that a continued run takes up; raises UserError for a file that is broken or lacks something."""
+    """Read all that a continued run takes up; raises UserError for a file that is broken or lacks something.
+
+    Of weights, which may be many, only what they say of themselves.
+    """
     for name in ("timings.json", "agreement.json", "gap.json"):
         if run.exists(name):
             run.read_json(name)
@@ -31,7 +34,7 @@ def check_files(run: Folder, config: Config) -> None:
                 place.read_json(JOINED, keys=JOINED_KEYS)
             elif state["failure"] is None:
                 for step in (None, *state["snapshots"]):
-                    load_weights(place, weights_file(step))
+                    check_weights(place, weights_file(step))
         else:
             _check_checkpoint(place)
         for file in place.names():

@@ -96,6 +96,18 @@ class Folder:
         ):
             return bytes(stream.read())
 
+    def read_header(self, name: str) -> tuple[bytes, int]:
+        """What a safetensors file says of itself, JSON behind eight bytes that say how long it is; and the file's size.
+
+        Nothing else of the file is read.
+        """
+        with (
+            self._told("read", name, "check the folder's name, or run the same `raynas search` to its end"),
+            self.filesystem.open_input_file(posixpath.join(self.root, name)) as file,
+        ):
+            first, size = bytes(file.read(8)), file.size()
+            return first + bytes(file.read(min(size, int.from_bytes(first, "little")))), size
+
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON with sorted keys, so that equal values are equal bytes."""
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

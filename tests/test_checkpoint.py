@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from raynas.checkpoint import load_state, load_weights, save_state, save_weights
+from raynas.checkpoint import check_weights, load_state, load_weights, save_state, save_weights
 from raynas.errors import UserError
 from raynas.storage import Folder
 
@@ -95,9 +95,10 @@ def test_weights_are_a_plain_safetensors_file(folder: Folder, tmp_path: Path) ->
         assert all(torch.equal(found[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("read", [load_state, load_weights])
+@pytest.mark.parametrize("read", [load_state, load_weights, check_weights])
 def test_a_file_that_is_cut_anywhere_is_told_in_one_line(folder: Folder, tmp_path: Path, read: Any) -> None:
     save_state(folder, "whole", {"a": torch.ones(2), "b": 1})
+    read(folder, "whole")
     content = folder.read("whole")
     for size in range(len(content)):
         (tmp_path / "cut").write_bytes(content[:size])

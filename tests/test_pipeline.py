@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -461,6 +462,19 @@ def test_the_same_command_again_does_nothing_twice(run: Run, head: Head) -> None
     assert len(kept) > 20
     for name in (*kept, "ranking.parquet", "agreement.json", "members.json"):
         assert (run.path / name).stat().st_mtime_ns == written[name], name
+
+
+def test_a_members_deleted_record_is_made_anew(run: Run, head: Head) -> None:
+    """What a broken one is to be mended by."""
+    toml, storage_option, storage, *_ = run.arguments
+    anew = run.path.parent / "anew"
+    shutil.copytree(run.path, anew)
+    later = ("candidates.parquet", "snapshots.parquet", "ranking.parquet", "agreement.json")
+    for name in ("evaluations/nsga2.parquet", *later):
+        (anew / name).unlink()
+    raynas(head, "search", toml, storage_option, storage, "--name", anew.name)
+    for name in later:
+        assert (anew / name).read_bytes() == (run.path / name).read_bytes(), name
 
 
 def test_any_list_of_architectures_can_be_ranked(run: Run, head: Head, tmp_path: Path) -> None:

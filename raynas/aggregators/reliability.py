@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,9 @@ def reliability(
     where it is not known. choices_AB: the architectures, by which calibration tells what rankers get wrong of those
     like it. NaN where nobody has a score.
     """
-    merit_A = measure(scores_RA, calibration_A=calibration_A, choices_AB=choices_AB).merit_A
+    agreed = _agreed(scores_RA)
+    calibrated = agreed.calibrated(calibration_A, choices_AB)
+    merit_A = agreed.merit_A if calibrated is None else calibrated.merits()[0]
     return np.asarray(scaled_ranks(np.round(merit_A, 9)[None])[0])  # equal merits must not differ by rounding
 
 
@@ -68,32 +71,50 @@ def measure(
     that agree most would take all. Rankers that agree beyond what their loadings explain, such as seeds of one recipe,
     share a vote, and are no evidence for each other. What most rankers get wrong together, only calibration can tell.
     """
-    trust, filled_RA = _agreed(scores_RA)
-    if calibration_A is None or np.sum(~np.isnan(calibration_A + trust.merit_A)) < 2:
-        return trust
-    calibrated = _calibrated(trust, filled_RA, calibration_A, choices_AB)
-    return Trust(trust.agreement_R, trust.agreement_error_R, *calibrated.weights(), *calibrated.merits())
+    agreed = _agreed(scores_RA)
+    error_R = _jackknife(agreed.correlation_RR, agreed.count_RR)
+    weights, merits = (agreed.weight_R, agreed.slope_R * error_R), (agreed.merit_A, agreed.deviation_A)
+    if (calibrated := agreed.calibrated(calibration_A, choices_AB)) is not None:
+        weights, merits = calibrated.weights(), calibrated.merits()
+    return Trust(agreed.agreement_R, error_R, *weights, *merits)
 
 
 def posterior(
     scores_RA: NDArray[np.float64], calibration_A: NDArray[np.float64], choices_AB: NDArray[np.int64]
-) -> Calibrated:
-    """What `measure` takes its merits from, where two accuracies or more are known."""
-    return _calibrated(*_agreed(scores_RA), calibration_A, choices_AB)
+) -> Calibrated | None:
+    """What `measure` takes its merits from; None where fewer than two accuracies are known."""
+    return _agreed(scores_RA).calibrated(calibration_A, choices_AB)
 
 
-def _calibrated(
-    trust: Trust,
-    filled_RA: NDArray[np.float64],
-    calibration_A: NDArray[np.float64],
-    choices_AB: NDArray[np.int64] | None,
-) -> Calibrated:
-    trust_R = np.maximum(np.abs(trust.agreement_R), LEAST)
-    return Calibrated(filled_RA, trust_R, trust.weight_R, trust.merit_A, trust.deviation_A, calibration_A, choices_AB)
+class _Agreed(NamedTuple):
+    """What rankers make of each other: as in `Trust`, without standard errors.
+
+    slope_R: what a ranker's loading is multiplied by to be its weight. filled_RA: Gumbel scores, what is missing being
+    what the others expect of it.
+    """
+
+    agreement_R: NDArray[np.float64]
+    slope_R: NDArray[np.float64]
+    weight_R: NDArray[np.float64]
+    merit_A: NDArray[np.float64]
+    deviation_A: NDArray[np.float64]
+    filled_RA: NDArray[np.float64]
+    correlation_RR: NDArray[np.float64]
+    count_RR: NDArray[np.float64]
+
+    def calibrated(
+        self, calibration_A: NDArray[np.float64] | None, choices_AB: NDArray[np.int64] | None
+    ) -> Calibrated | None:
+        """What accuracies make of it; None where fewer than two are known."""
+        if calibration_A is None or np.sum(~np.isnan(calibration_A + self.merit_A)) < 2:
+            return None
+        trust_R = np.maximum(np.abs(self.agreement_R), LEAST)
+        return Calibrated(
+            self.filled_RA, trust_R, self.weight_R, self.merit_A, self.deviation_A, calibration_A, choices_AB
+        )
 
 
-def _agreed(scores_RA: NDArray[np.float64]) -> tuple[Trust, NDArray[np.float64]]:
-    """What rankers make of each other, and their Gumbel scores, what is missing being what the others expect of it."""
+def _agreed(scores_RA: NDArray[np.float64]) -> _Agreed:
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
     z_RA = gumbel_scores(scores_RA)
     known_RA = ~np.isnan(z_RA)
@@ -103,13 +124,19 @@ def _agreed(scores_RA: NDArray[np.float64]) -> tuple[Trust, NDArray[np.float64]]
     noise = float(loading_R @ (1 - loading_R**2) / loading_R.sum())
     precision_A = np.where(np.isnan(scores_RA).all(axis=0), np.nan, loading_R**2 @ votes_RA + noise)
     merit_A = loading_R @ (votes_RA * np.nan_to_num(z_RA)) / precision_A
-    deviation_A = np.sqrt(noise / precision_A)
-    error_R = _jackknife(correlation_RR, count_RR)
     vote_R = 1 / excess_RR.sum(axis=1)
     slope_R = vote_R / (loading_R**2 @ vote_R + noise)
-    weight_R, weight_error_R = slope_R * loading_R, slope_R * error_R
     filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
-    return Trust(agreement_R, error_R, weight_R, weight_error_R, merit_A, deviation_A), filled_RA
+    return _Agreed(
+        agreement_R,
+        slope_R,
+        slope_R * loading_R,
+        merit_A,
+        np.sqrt(noise / precision_A),
+        filled_RA,
+        correlation_RR,
+        count_RR,
+    )
 
 
 def _correlations(z_RA: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
