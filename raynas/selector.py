@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -196,44 +196,66 @@ def rank(
     held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
     ordered = tuple(architectures[row] for row in order)
-    consensus_A, scores_RA = merged_A[order], matrix_RA[:, order]
-    trust = measure(scores_RA, calibration_A=accuracy_A[order], choices_AB=np.array(ordered))
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
+    trust = measure(matrix_RA[:, order], calibration_A=accuracy_A[order], choices_AB=np.array(ordered))
     failed_A = np.array([np.isnan(accuracies.get(one, 0.0)) for one in ordered], dtype=bool)
-    spread_out: list[int] = []
-    probability_A = np.full(len(order), np.nan)
-    volumes = None
-    if cost is None or not order:
-        on_front_A = np.arange(len(order)) == 0
-    else:
-        cost_A = np.where(failed_A, np.nan, costs_A[cost])  # what cannot be trained is on no front
-        on_front_A = pareto_front(np.stack([-consensus_A, cost_A], axis=1))
-        probability_A = front_probability(-trust.merit_A, trust.deviation_A, cost_A, seed=seed)
-        objectives_A2 = rank_and_cost(consensus_A, costs_A[cost])
-        members = np.flatnonzero(on_front_A)
-        spread_out = members[most_hypervolume(objectives_A2[members], finalists)].tolist()
-    rest = sorted(range(len(order)), key=lambda a: (failed_A[a], not on_front_A[a], a))
-    finalist_A = np.isin(np.arange(len(order)), list(dict.fromkeys([*spread_out, *rest]))[:finalists])
-    if cost is not None and order:
-        parts = {"front": on_front_A, "finalists": on_front_A & finalist_A}
-        volumes = {name: hypervolume(objectives_A2[part_A]) for name, part_A in parts.items()}
+    cost_A = None if cost is None or not order else costs_A[cost]
+    chosen = _choose(merged_A[order], cost_A, failed_A, trust, finalists, seed=seed)
     known = set(calibration)
     return Ranking(
-        aggregator.__name__,
-        ordered,
-        consensus_A,
-        accuracy_A[order],
-        held_out_A[order],
-        tuple(scores),
-        scores_RA,
-        costs_A,
-        np.array([one in known for one in ordered]),
-        on_front_A,
-        probability_A,
-        finalist_A,
-        volumes,
-        trust,
+        aggregator=aggregator.__name__,
+        architectures=ordered,
+        consensus_A=merged_A[order],
+        accuracy_A=accuracy_A[order],
+        held_out_A=held_out_A[order],
+        rankers=tuple(scores),
+        scores_RA=matrix_RA[:, order],
+        costs=costs_A,
+        calibration_A=np.array([one in known for one in ordered]),
+        on_front_A=chosen.on_front_A,
+        front_probability_A=chosen.front_probability_A,
+        finalist_A=chosen.finalist_A,
+        hypervolume=chosen.hypervolume,
+        trust=trust,
     )
+
+
+class _Choice(NamedTuple):
+    """Who is on the front and who is trained from scratch, as in `Ranking`."""
+
+    on_front_A: NDArray[np.bool_]
+    front_probability_A: NDArray[np.float64]
+    finalist_A: NDArray[np.bool_]
+    hypervolume: Mapping[str, float] | None
+
+
+def _choose(
+    consensus_A: NDArray[np.float64],
+    cost_A: NDArray[np.float64] | None,
+    failed_A: NDArray[np.bool_],
+    trust: Trust,
+    finalists: int,
+    *,
+    seed: int,
+) -> _Choice:
+    """Of architectures in the order of the consensus."""
+    count = len(consensus_A)
+
+    def filled_up(first: Sequence[int], on_front_A: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        rest = sorted(range(count), key=lambda a: (failed_A[a], not on_front_A[a], a))
+        return np.isin(np.arange(count), list(dict.fromkeys([*first, *rest]))[:finalists])
+
+    if cost_A is None:
+        best_A = np.arange(count) == 0
+        return _Choice(best_A, np.full(count, np.nan), filled_up([], best_A), None)
+    trained_A = np.where(failed_A, np.nan, cost_A)  # what cannot be trained is on no front
+    on_front_A = pareto_front(np.stack([-consensus_A, trained_A], axis=1))
+    probability_A = front_probability(-trust.merit_A, trust.deviation_A, trained_A, seed=seed)
+    objectives_A2, members = rank_and_cost(consensus_A, cost_A), np.flatnonzero(on_front_A)
+    finalist_A = filled_up(members[most_hypervolume(objectives_A2[members], finalists)].tolist(), on_front_A)
+    parts = {"front": on_front_A, "finalists": on_front_A & finalist_A}
+    volumes = {name: hypervolume(objectives_A2[part_A]) for name, part_A in parts.items()}
+    return _Choice(on_front_A, probability_A, finalist_A, volumes)
 
 
 def rank_and_cost(consensus_A: NDArray[np.float64], cost_A: NDArray[np.float64]) -> NDArray[np.float64]:
