@@ -18,6 +18,9 @@ from raynas.plan import Plan
 
 Bundle = dict[str, float]
 
+ROUNDING = 1e-9
+"""What sums of shares such as 0.2 may be off by: Ray counts in ten-thousandths."""
+
 DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 """What a call to an actor raises when its process is killed: the second, when Ray did so for want of memory."""
 
@@ -126,7 +129,9 @@ def fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
     """Whether the bundles can be placed on the nodes, the largest first, each on the first node with room."""
     free = [dict(node) for node in nodes]
     for wanted in sorted(bundles, key=lambda one: (one.get("GPU", 0), one["CPU"]), reverse=True):
-        place = next((node for node in free if all(node.get(key, 0) >= much for key, much in wanted.items())), None)
+        place = next(
+            (node for node in free if all(node.get(key, 0) + ROUNDING >= much for key, much in wanted.items())), None
+        )
         if place is None:
             return False
         for key, much in wanted.items():
@@ -172,7 +177,7 @@ def _words(one: Bundle) -> str:
 
 def _slots(node: Bundle, one: Bundle) -> int:
     """How many such bundles a node has room for."""
-    return min(int(node.get(key, 0.0) / much + 1e-9) for key, much in one.items())
+    return min(int(node.get(key, 0.0) / much + ROUNDING) for key, much in one.items())
 
 
 def _knock(address: str) -> None:

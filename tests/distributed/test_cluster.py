@@ -29,6 +29,14 @@ def test_bundles_fit_where_each_has_a_node_with_room() -> None:
     assert fits([bundle(0.5, 0.5)] * 2 + [bundle(1)] * 2, nodes)
 
 
+@pytest.mark.parametrize(("count", "share", "gpus"), [(20, 0.2, 4), (20, 0.05, 1)])
+def test_shares_of_gpus_fit_whatever_their_binary_fractions(count: int, share: float, gpus: int) -> None:
+    """0.2 taken 19 times from 4 leaves a little less than 0.2."""
+    nodes: list[Bundle] = [{"CPU": 64, "GPU": gpus}]
+    assert fits([bundle(1, share)] * count, nodes)
+    assert not fits([bundle(1, share)] * (count + 1), nodes)
+
+
 def test_the_largest_bundle_is_placed_first() -> None:
     """Placed in the order given, the small one would take the place of the large one."""
     assert fits([bundle(1), bundle(2)], [{"CPU": 2}, {"CPU": 1}])
