@@ -51,11 +51,11 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             **({"include_dashboard": False} if meant == "local" else {}),
         )
-    except (OSError, ValueError, OverflowError) as fault:
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as fault:
         if meant == "local":
             raise
         raise UserError(
-            f"cannot reach a Ray cluster at {meant}: {str(fault).splitlines()[0]}; "
+            f"cannot reach a Ray cluster at {meant}: {' '.join(str(fault).split()).rstrip('.')}; "
             "start one with `ray start --head`, or leave --address out to run on this machine."
         ) from None
 

@@ -170,3 +170,39 @@ def test_a_place_where_nobody_listens_is_told_before_ray_tries(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(UserError, match=r"cannot reach a Ray cluster at .*leave --address out"):
         connect(address.format(port=closed_port))
+
+
+FAULTS = [
+    (
+        RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\nThis process was started with:\n"),
+        "Version mismatch: The cluster was started with: Ray: 2.1 This process was started with:; start one",
+    ),
+    (RuntimeError("Failed to connect to GCS. Last connection error: timed out"), "Failed to connect to GCS. Last conn"),
+    (ray.exceptions.AuthenticationError("no token was found"), "no token was found. "),
+]
+
+
+@pytest.fixture(params=FAULTS, ids=lambda fault: type(fault[0]).__name__)
+def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Exception, str]:
+    """What Ray raises when it is asked to join, and what is to be told of it."""
+    fault: Exception = request.param[0]
+
+    def init(**_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    return fault, request.param[1]
+
+
+def test_a_cluster_that_cannot_be_joined_is_told_in_one_line(refusing: tuple[Exception, str]) -> None:
+    with pytest.raises(UserError) as told:
+        connect("here")
+    assert str(told.value).startswith(f"cannot reach a Ray cluster at here: {refusing[1]}")
+    assert "\n" not in str(told.value)
+
+
+def test_a_ray_that_does_not_start_on_this_machine_is_no_mistake_of_the_user(refusing: tuple[Exception, str]) -> None:
+    with pytest.raises(type(refusing[0])) as raised:
+        connect("local")
+    assert raised.value is refusing[0]
