@@ -7,14 +7,17 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raynas.config import Config
 from raynas.errors import UserError
 from raynas.plan import Plan
+from raynas.storage import Folder
 
 Bundle = dict[str, float]
 
@@ -118,6 +121,35 @@ def require(plan: Plan) -> None:
             _request(())  # a request that stands would keep the cluster from shrinking again
 
 
+def require_shared(folder: Folder) -> None:
+    """Raises UserError if the folder is not the same on every node of a cluster of several."""
+    nodes = _alive()
+    if len(nodes) == 1:
+        return
+    probe = f".shared.{uuid.uuid4().hex}"
+    folder.write(probe, b"")
+    try:
+        looks = [_look(node, folder, probe) for node in nodes]
+        for node, look in zip(nodes, looks, strict=True):
+            try:
+                seen = ray.get(look)
+            except ray.exceptions.TaskUnschedulableError:  # the node has died by now
+                continue
+            if not seen:
+                raise UserError(
+                    f"expected a folder that all nodes share, but {node['NodeManagerAddress']} does not see what this "
+                    f"machine writes to {folder.location}; name such a folder, or s3://BUCKET/FOLDER, by --storage."
+                )
+    finally:
+        folder.filesystem.delete_file(f"{folder.root}/{probe}")
+
+
+def _look(node: Mapping[str, Any], folder: Folder, name: str) -> ray.ObjectRef:
+    """Let a node say whether it sees a file."""
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(Folder.exists).options(num_cpus=0, scheduling_strategy=there).remote(folder, name)
+
+
 def _request(bundles: Sequence[Bundle]) -> None:
     """Ask the autoscaler for room for these, in place of what was asked for before."""
     from ray.autoscaler.sdk import request_resources  # here, as only who waits for a cluster to grow needs it
@@ -163,8 +195,12 @@ def cause(fault: BaseException) -> BaseException:
     return fault.cause if isinstance(fault, ray.exceptions.RayTaskError) else fault
 
 
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def _nodes() -> list[Bundle]:
-    return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]]
+    return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in _alive()]
 
 
 def _total(bundles: Sequence[Bundle]) -> Bundle:

@@ -13,9 +13,10 @@ import pytest
 import ray
 
 from raynas.distributed import cluster as module
-from raynas.distributed.cluster import Bundle, bundle, connect, evaluation_workers, fits, require
+from raynas.distributed.cluster import Bundle, bundle, connect, evaluation_workers, fits, require, require_shared
 from raynas.errors import UserError
 from raynas.plan import make_plan
+from raynas.storage import Folder
 from tests.helpers import small_config
 
 
@@ -206,3 +207,43 @@ def test_a_ray_that_does_not_start_on_this_machine_is_no_mistake_of_the_user(ref
     with pytest.raises(type(refusing[0])) as raised:
         connect("local")
     assert raised.value is refusing[0]
+
+
+class OnOneDisk(Folder):
+    """A folder that is another one in every other process, as on a disk that nodes do not share."""
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (f"{self.location}/of_another_node",)
+
+
+@pytest.fixture
+def two_nodes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node there is, listed twice."""
+    monkeypatch.setattr(module, "_alive", lambda: [node for node in ray.nodes() if node["Alive"]] * 2)
+
+
+def test_a_folder_that_nodes_do_not_share_is_refused(two_nodes: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        require_shared(OnOneDisk(str(tmp_path)))
+    assert f"but {ray.util.get_node_ip_address()} does not see what this machine writes to {tmp_path};" in str(
+        told.value
+    )
+    assert list(tmp_path.iterdir()) == [], "the probe is removed"
+
+
+def test_a_folder_that_nodes_share_is_taken(two_nodes: None, tmp_path: Path) -> None:
+    require_shared(Folder(str(tmp_path)))
+    assert list(tmp_path.iterdir()) == [], "the probe is removed"
+
+
+def test_a_node_that_has_died_by_now_is_not_asked(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = {"NodeID": "a" * 56, "NodeManagerAddress": "192.0.2.9"}
+    monkeypatch.setattr(module, "_alive", lambda: [dead, *ray.nodes()])
+    require_shared(Folder(str(tmp_path)))
+
+
+def test_on_one_node_nothing_is_written(cluster: None, tmp_path: Path) -> None:
+    require_shared(Folder(str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
