@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raynas.errors import UserError, closest, reason
 from raynas.members import full_path
@@ -35,6 +35,16 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What every library takes for a seed."""
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and gpus % 1:
+        raise ValueError(f"expected a share of a GPU or a whole number of them, but got {gpus:g}; Ray grants no other")
+    return gpus
+
+
+GPUs = Annotated[float, Field(ge=0), AfterValidator(_whole_above_one)]
+"""What Ray can grant to one actor."""
 
 LOGS = 100
 """How many points a training curve has."""
@@ -109,7 +119,7 @@ class TrainingSettings(Settings):
     )
     replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
     cpus_per_replica: int = Field(1, ge=1)
-    gpus_per_replica: float = Field(0.0, ge=0)
+    gpus_per_replica: GPUs = 0.0
     checkpoint_every_s: float = Field(20.0, ge=0)
 
     @model_validator(mode="after")
@@ -124,6 +134,11 @@ class TrainingSettings(Settings):
             raise ValueError(
                 f"expected a batch_size that {self.replicas} replicas can share equally, but got {self.batch_size}; "
                 "change either"
+            )
+        if self.replicas > 1 and 0 < self.gpus_per_replica < 1:
+            raise ValueError(
+                f"expected a GPU for each of {self.replicas} replicas, as NCCL refuses two on one, but got "
+                f"gpus_per_replica = {self.gpus_per_replica:g}; set it to 1, or replicas to 1"
             )
         if len(self.snapshot_steps) < self.snapshots:
             raise ValueError(
@@ -179,7 +194,7 @@ class EvaluationSettings(Settings):
     costs: tuple[str, ...] = ("parameters", "macs")
     workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")
     cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: float = Field(0.0, ge=0)
+    gpus_per_worker: GPUs = 0.0
 
     @model_validator(mode="after")
     def _have_effect(self) -> EvaluationSettings:
@@ -314,7 +329,7 @@ class RetrainingSettings(Settings):
         "selector.aggregator heeds them, calibrate the ranking, before which they are trained then",
     )
     cpus_per_trial: int = Field(1, ge=1)
-    gpus_per_trial: float = Field(0.0, ge=0)
+    gpus_per_trial: GPUs = 0.0
 
 
 class TableSettings(Settings):

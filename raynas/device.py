@@ -19,7 +19,8 @@ def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
 
     Raises UserError if a GPU was granted and torch has none. Ray starts every worker with one OpenMP thread. Denormals
     are flushed, since dead paths of a deep supernet make so many of them that a step takes several times as long.
-    Freed memory is kept for the next step.
+    Freed memory is kept for the next step. cuDNN takes only kernels whose sums have a fixed order: what is trained
+    again is to come out the same.
     """
     torch.set_num_threads(max(1, int(cpus)))
     torch.set_flush_denormal(True)
@@ -29,6 +30,8 @@ def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
             f"{gpus:g} GPUs were granted, but torch sees none on {platform.node()}; install a torch with CUDA there, "
             "or set the gpus_per_... settings to 0."
         )
+    if gpus > 0:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return torch.device("cuda" if gpus > 0 else "cpu")
 
 

@@ -10,6 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+TIMEOUT_S = 1800.0
+"""Long, since replicas wait while another fetches its images, and while the first uploads a checkpoint. No death is
+noticed by it: Ray tells of those, and the whole group is killed then."""
+
 
 class ReplicaGroup:
     """A group of one needs no communication; `join` makes a group of several out of as many processes."""
@@ -20,7 +24,7 @@ class ReplicaGroup:
 
     @classmethod
     def join(
-        cls, *, rank: int, world: int, address: str, port: int, device: torch.device, timeout_s: float = 60.0
+        cls, *, rank: int, world: int, address: str, port: int, device: torch.device, timeout_s: float = TIMEOUT_S
     ) -> ReplicaGroup:
         """Form a torch.distributed group: NCCL among GPUs, gloo among CPUs; rank 0 hosts the store at address:port.
 
@@ -60,6 +64,14 @@ class ReplicaGroup:
         dist.all_reduce(flat)
         for parameter, piece, count in zip(parameters, pieces, flags.tolist(), strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype) if count else None
+
+
+def lost_partner(fault: BaseException) -> bool:
+    """Whether a sum or a rendezvous failed since another replica is gone.
+
+    NCCL and the store have an error of their own for it; gloo has none, but begins with the place in its source.
+    """
+    return isinstance(fault, dist.DistError) or (type(fault) is RuntimeError and "/gloo/" in str(fault))
 
 
 class _Sum(torch.autograd.Function):

@@ -91,6 +91,9 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ("members.9.method=x", "a number below"),
         ("training.steps.x=1", "training.steps"),
         ("training.replicas=3", "batch_size that 3 replicas can share"),
+        ("training.gpus_per_replica=1.5", "training.gpus_per_replica: expected a share of a GPU or a whole number of"),
+        ("evaluation.gpus_per_worker=2.5", "evaluation.gpus_per_worker: expected a share of a GPU or a whole number"),
+        ("retraining.gpus_per_trial=1.1", "expected a share of a GPU or a whole number of them, but got 1.1; Ray"),
         ("constraints.flops=1", "evaluation.costs"),
         ("selector.cost=flops", "evaluation.costs"),
         ("selector.short_epochs=[3, 1]", "selector: expected short_epochs that rise, e.g. [1, 3, 9], but got [3, 1]"),
@@ -111,6 +114,17 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
 )
 def test_what_is_not_understood_is_told_with_its_place(override: str, told: str) -> None:
     assert told in refused(override)
+
+
+def test_replicas_that_would_share_a_gpu_are_refused() -> None:
+    said = refused("training.replicas=2", "training.gpus_per_replica=0.5")
+    assert "training: expected a GPU for each of 2 replicas" in said and "got gpus_per_replica = 0.5;" in said
+
+
+@pytest.mark.parametrize(("replicas", "gpus"), [(1, 0.5), (2, 0.0), (2, 1.0), (2, 2.0)])
+def test_a_share_of_a_gpu_for_one_replica_and_whole_ones_for_several_are_taken(replicas: int, gpus: float) -> None:
+    overrides = [f"training.replicas={replicas}", f"training.gpus_per_replica={gpus}"]
+    assert load(None, overrides).training.gpus_per_replica == gpus
 
 
 def test_several_mistakes_are_told_at_once() -> None:

@@ -7,16 +7,22 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raynas.config import Config
 from raynas.errors import UserError
 from raynas.plan import Plan
+from raynas.storage import Folder
 
 Bundle = dict[str, float]
+
+ROUNDING = 1e-9
+"""What sums of shares such as 0.2 may be off by: Ray counts in ten-thousandths."""
 
 DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 """What a call to an actor raises when its process is killed: the second, when Ray did so for want of memory."""
@@ -48,11 +54,11 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             **({"include_dashboard": False} if meant == "local" else {}),
         )
-    except (OSError, ValueError, OverflowError) as fault:
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as fault:
         if meant == "local":
             raise
         raise UserError(
-            f"cannot reach a Ray cluster at {meant}: {str(fault).splitlines()[0]}; "
+            f"cannot reach a Ray cluster at {meant}: {' '.join(str(fault).split()).rstrip('.')}; "
             "start one with `ray start --head`, or leave --address out to run on this machine."
         ) from None
 
@@ -115,6 +121,35 @@ def require(plan: Plan) -> None:
             _request(())  # a request that stands would keep the cluster from shrinking again
 
 
+def require_shared(folder: Folder) -> None:
+    """Raises UserError if the folder is not the same on every node of a cluster of several."""
+    nodes = _alive()
+    if len(nodes) == 1:
+        return
+    probe = f".shared.{uuid.uuid4().hex}"
+    folder.write(probe, b"")
+    try:
+        looks = [_look(node, folder, probe) for node in nodes]
+        for node, look in zip(nodes, looks, strict=True):
+            try:
+                seen = ray.get(look)
+            except ray.exceptions.TaskUnschedulableError:  # the node has died by now
+                continue
+            if not seen:
+                raise UserError(
+                    f"expected a folder that all nodes share, but {node['NodeManagerAddress']} does not see what this "
+                    f"machine writes to {folder.location}; name such a folder, or s3://BUCKET/FOLDER, by --storage."
+                )
+    finally:
+        folder.filesystem.delete_file(f"{folder.root}/{probe}")
+
+
+def _look(node: Mapping[str, Any], folder: Folder, name: str) -> ray.ObjectRef:
+    """Let a node say whether it sees a file."""
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(Folder.exists).options(num_cpus=0, scheduling_strategy=there).remote(folder, name)
+
+
 def _request(bundles: Sequence[Bundle]) -> None:
     """Ask the autoscaler for room for these, in place of what was asked for before."""
     from ray.autoscaler.sdk import request_resources  # here, as only who waits for a cluster to grow needs it
@@ -126,7 +161,9 @@ def fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
     """Whether the bundles can be placed on the nodes, the largest first, each on the first node with room."""
     free = [dict(node) for node in nodes]
     for wanted in sorted(bundles, key=lambda one: (one.get("GPU", 0), one["CPU"]), reverse=True):
-        place = next((node for node in free if all(node.get(key, 0) >= much for key, much in wanted.items())), None)
+        place = next(
+            (node for node in free if all(node.get(key, 0) + ROUNDING >= much for key, much in wanted.items())), None
+        )
         if place is None:
             return False
         for key, much in wanted.items():
@@ -158,8 +195,12 @@ def cause(fault: BaseException) -> BaseException:
     return fault.cause if isinstance(fault, ray.exceptions.RayTaskError) else fault
 
 
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def _nodes() -> list[Bundle]:
-    return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]]
+    return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in _alive()]
 
 
 def _total(bundles: Sequence[Bundle]) -> Bundle:
@@ -172,7 +213,7 @@ def _words(one: Bundle) -> str:
 
 def _slots(node: Bundle, one: Bundle) -> int:
     """How many such bundles a node has room for."""
-    return min(int(node.get(key, 0.0) / much + 1e-9) for key, much in one.items())
+    return min(int(node.get(key, 0.0) / much + ROUNDING) for key, much in one.items())
 
 
 def _knock(address: str) -> None:

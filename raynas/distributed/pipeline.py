@@ -90,6 +90,7 @@ def start(config: Config, folder: Folder, address: str | None, progress: Progres
     same_data(folder, dataset.fingerprint)
     cluster.connect(address)
     cluster.require(plan)
+    cluster.require_shared(folder)  # of the nodes that it waited for, too
     progress.finish()
     return Run(plan, folder, dataset.to_numpy(), dataset.fingerprint, progress)
 

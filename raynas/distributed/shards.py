@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
+import torch
 from numpy.typing import NDArray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -22,8 +24,9 @@ from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
 from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
+from raynas.errors import UserError, raise_mistake_of_user, reason
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits
-from raynas.replica_group import ReplicaGroup
+from raynas.replica_group import ReplicaGroup, lost_partner
 from raynas.storage import Folder
 from raynas.trainer import Trainer
 from raynas.training_rule import DivergenceError
@@ -53,6 +56,14 @@ class Replica:
 
     def join(self, rank: int, world: int, address: str, port: int) -> int:
         """Become a replica of the group and go on from the newest checkpoint; returns the step it stands at."""
+        with self._told():
+            self.trainer = self._trainer(rank, world, address, port)
+            if self.folder.exists(CHECKPOINT):
+                self.trainer.load_state_dict(load_state(self.folder, CHECKPOINT))
+        self.saved = time.monotonic()
+        return self.trainer.step
+
+    def _trainer(self, rank: int, world: int, address: str, port: int) -> Trainer:
         training = self.plan.training
         device = devices.prepare(training.cpus_per_replica, training.gpus_per_replica)
         dataset = Dataset.from_numpy(self.arrays)
@@ -63,7 +74,7 @@ class Replica:
             space = partition.restrict(space)
             warm_up = self.run / f"supernets/{self.plan.split.warm_up}"
             supernet.load_state_dict(load_weights(warm_up, weights_file()))
-        self.trainer = Trainer(
+        return Trainer(
             supernet=supernet,
             rule=build_rule(self.plan, space),
             split=split(dataset, self.config.data.validation_fraction, self.config.seed),
@@ -77,16 +88,31 @@ class Replica:
             end=self.plan.end,
             limits=predicted_limits(self.config),
         )
-        if self.folder.exists(CHECKPOINT):
-            self.trainer.load_state_dict(load_state(self.folder, CHECKPOINT))
-        self.saved = time.monotonic()
-        return self.trainer.step
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raises UserError where memory does not suffice, or where a file of the user's own has a fault."""
+        what = f"training supernet {self.plan.label}"
+        try:
+            yield
+        except torch.OutOfMemoryError as fault:
+            wanted = ". ".join(reason(fault).split(". ")[:2])  # how the memory is shared out follows
+            raise UserError(
+                f"{what}: {wanted}; lower training.batch_size, or choose smaller space.settings."
+            ) from fault
+        except (UserError, DivergenceError):
+            raise
+        except Exception as fault:
+            if not lost_partner(fault):  # which a network of the user's own meets in the sums of its BatchNorm
+                raise_mistake_of_user(what, fault)
+            raise
 
     def advance(self) -> dict[str, float] | None:
         """Train up to the next point of the curve; None when there is nothing left to train."""
         if self.trainer.done:
             return None
-        point = self.trainer.advance()
+        with self._told():
+            point = self.trainer.advance()
         if self.trainer.group.rank == 0 and self.trainer.step in self.trainer.snapshot_steps:  # before a checkpoint
             save_weights(self.folder, weights_file(self.trainer.step), self.trainer.weights())
         due = time.monotonic() - self.saved >= self.plan.training.checkpoint_every_s
@@ -201,7 +227,7 @@ async def _train(
         try:
             return await _run(plan, replicas, report)
         except (*DEATHS, ray.exceptions.RayTaskError) as fault:
-            if not _is_death(fault, plan.training.replicas):
+            if not _is_death(fault):
                 raise
             step = 0
             if folder.exists(CHECKPOINT):
@@ -225,6 +251,7 @@ def _start(plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder,
 
 
 async def _run(plan: SupernetPlan, replicas: list[Any], report: Progress) -> dict[str, Any]:
+    await asyncio.gather(*(one.__ray_ready__.remote() for one in replicas))  # a node may take long to start
     address, port = await replicas[0].address.remote()
     joins = [one.join.remote(rank, len(replicas), address, port) for rank, one in enumerate(replicas)]
     for step in await asyncio.gather(*joins):
@@ -238,7 +265,6 @@ async def _run(plan: SupernetPlan, replicas: list[Any], report: Progress) -> dic
         queue.append([one.advance.remote() for one in replicas])
 
 
-def _is_death(fault: Exception, replicas: int) -> bool:
-    """Whether a replica died, or lost a partner in the middle of a sum, which torch tells as a RuntimeError."""
-    lost_partner = replicas > 1 and isinstance(cause(fault), RuntimeError)
-    return isinstance(fault, DEATHS) or lost_partner
+def _is_death(fault: Exception) -> bool:
+    """Whether a replica died, or lost a partner, of whose death Ray may tell later."""
+    return isinstance(fault, DEATHS) or lost_partner(cause(fault))

@@ -13,9 +13,10 @@ import pytest
 import ray
 
 from raynas.distributed import cluster as module
-from raynas.distributed.cluster import Bundle, bundle, connect, evaluation_workers, fits, require
+from raynas.distributed.cluster import Bundle, bundle, connect, evaluation_workers, fits, require, require_shared
 from raynas.errors import UserError
 from raynas.plan import make_plan
+from raynas.storage import Folder
 from tests.helpers import small_config
 
 
@@ -27,6 +28,14 @@ def test_bundles_fit_where_each_has_a_node_with_room() -> None:
     assert fits([bundle(1, 1), bundle(1), bundle(1)], nodes)
     assert not fits([bundle(1, 1)] * 2, nodes)
     assert fits([bundle(0.5, 0.5)] * 2 + [bundle(1)] * 2, nodes)
+
+
+@pytest.mark.parametrize(("count", "share", "gpus"), [(20, 0.2, 4), (20, 0.05, 1)])
+def test_shares_of_gpus_fit_whatever_their_binary_fractions(count: int, share: float, gpus: int) -> None:
+    """0.2 taken 19 times from 4 leaves a little less than 0.2."""
+    nodes: list[Bundle] = [{"CPU": 64, "GPU": gpus}]
+    assert fits([bundle(1, share)] * count, nodes)
+    assert not fits([bundle(1, share)] * (count + 1), nodes)
 
 
 def test_the_largest_bundle_is_placed_first() -> None:
@@ -162,3 +171,79 @@ def test_a_place_where_nobody_listens_is_told_before_ray_tries(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(UserError, match=r"cannot reach a Ray cluster at .*leave --address out"):
         connect(address.format(port=closed_port))
+
+
+FAULTS = [
+    (
+        RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\nThis process was started with:\n"),
+        "Version mismatch: The cluster was started with: Ray: 2.1 This process was started with:; start one",
+    ),
+    (RuntimeError("Failed to connect to GCS. Last connection error: timed out"), "Failed to connect to GCS. Last conn"),
+    (ray.exceptions.AuthenticationError("no token was found"), "no token was found. "),
+]
+
+
+@pytest.fixture(params=FAULTS, ids=lambda fault: type(fault[0]).__name__)
+def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Exception, str]:
+    """What Ray raises when it is asked to join, and what is to be told of it."""
+    fault: Exception = request.param[0]
+
+    def init(**_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    return fault, request.param[1]
+
+
+def test_a_cluster_that_cannot_be_joined_is_told_in_one_line(refusing: tuple[Exception, str]) -> None:
+    with pytest.raises(UserError) as told:
+        connect("here")
+    assert str(told.value).startswith(f"cannot reach a Ray cluster at here: {refusing[1]}")
+    assert "\n" not in str(told.value)
+
+
+def test_a_ray_that_does_not_start_on_this_machine_is_no_mistake_of_the_user(refusing: tuple[Exception, str]) -> None:
+    with pytest.raises(type(refusing[0])) as raised:
+        connect("local")
+    assert raised.value is refusing[0]
+
+
+class OnOneDisk(Folder):
+    """A folder that is another one in every other process, as on a disk that nodes do not share."""
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (f"{self.location}/of_another_node",)
+
+
+@pytest.fixture
+def two_nodes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node there is, listed twice."""
+    monkeypatch.setattr(module, "_alive", lambda: [node for node in ray.nodes() if node["Alive"]] * 2)
+
+
+def test_a_folder_that_nodes_do_not_share_is_refused(two_nodes: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        require_shared(OnOneDisk(str(tmp_path)))
+    assert f"but {ray.util.get_node_ip_address()} does not see what this machine writes to {tmp_path};" in str(
+        told.value
+    )
+    assert list(tmp_path.iterdir()) == [], "the probe is removed"
+
+
+def test_a_folder_that_nodes_share_is_taken(two_nodes: None, tmp_path: Path) -> None:
+    require_shared(Folder(str(tmp_path)))
+    assert list(tmp_path.iterdir()) == [], "the probe is removed"
+
+
+def test_a_node_that_has_died_by_now_is_not_asked(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = {"NodeID": "a" * 56, "NodeManagerAddress": "192.0.2.9"}
+    monkeypatch.setattr(module, "_alive", lambda: [dead, *ray.nodes()])
+    require_shared(Folder(str(tmp_path)))
+
+
+def test_on_one_node_nothing_is_written(cluster: None, tmp_path: Path) -> None:
+    require_shared(Folder(str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
 
 from raynas.checkpoint import load_weights
 from raynas.data import load
 from raynas.distributed import shards
-from raynas.distributed.shards import CHECKPOINT, MOST_DEATHS, train_supernet, train_supernets
+from raynas.distributed.shards import CHECKPOINT, MOST_DEATHS, Replica, train_supernet, train_supernets
 from raynas.errors import UserError
 from raynas.plan import make_plan
 from raynas.storage import Folder
+from raynas.training_rule import DivergenceError
 from tests.distributed.processes import actors, kill, needs_proc
 from tests.helpers import make_trainer, rule_plan, small_config
 
@@ -110,6 +113,72 @@ def test_what_is_no_death_is_told_and_not_tried_again(data: ray.ObjectRef, tmp_p
     assert isinstance(told.value.cause, UserError)
     assert "delete the folder" in str(told.value.cause)
     assert not run.exists(f"supernets/{supernet.id}/state.json")
+
+
+def step_of_a_user(fault: Exception) -> Callable[..., Any]:
+    """What fails in a file of the user's own, for which this one stands."""
+
+    def step(*_: Any, **__: Any) -> Any:
+        raise fault
+
+    return step
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Replica:
+    """The only one of its group, in this process."""
+    plan, supernet = rule_plan("uniform")
+    run = Folder(str(tmp_path_factory.mktemp("replica")))
+    one = Replica(supernet, plan.config, load("digits").to_numpy(), run)
+    one.join(0, 1, "", 0)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."),
+            "training supernet uniform: CUDA out of memory. Tried to allocate 2.00 GiB; lower training.batch_size, or ",
+        ),
+        (RuntimeError("mat1 and mat2 cannot be multiplied"), "test_shards.py:"),
+    ],
+)
+def test_too_little_memory_and_faults_of_the_users_own_are_told_to_the_user(
+    fault: Exception, told: str, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica.trainer.rule, "step", step_of_a_user(fault))
+    with pytest.raises(UserError) as mistake:
+        replica.advance()
+    assert told in str(mistake.value) and "\n" not in str(mistake.value)
+    assert not shards._is_death(mistake.value)
+
+
+def test_a_network_that_does_not_fit_a_gpu_is_told_when_it_is_built(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "build_supernet", step_of_a_user(torch.OutOfMemoryError("CUDA out of memory.")))
+    with pytest.raises(UserError, match=r"CUDA out of memory; lower training\.batch_size"):
+        replica.join(0, 1, "", 0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        DivergenceError("the loss is nan"),
+        UserError("mend it"),
+        torch.distributed.DistNetworkError("Failed to recv, got 0 bytes."),
+        RuntimeError("[/src/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer"),
+    ],
+)
+def test_a_lost_partner_is_no_fault_of_the_network_that_noticed_it(
+    fault: Exception, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of the user's own meets it in the sums of its BatchNorm."""
+    monkeypatch.setattr(replica.trainer.rule, "step", step_of_a_user(fault))
+    with pytest.raises(type(fault)) as raised:
+        replica.advance()
+    assert raised.value is fault
 
 
 @pytest.mark.parametrize(("progress", "starts"), [(0, MOST_DEATHS + 1), (1, None)])
