@@ -72,7 +72,7 @@ def test_what_the_comment_says_for_a_machine_without_gpus_runs_without_gpus(name
     )  # the numbers mean the members they should
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10_macro"])
+@pytest.mark.parametrize("name", ["digits", "photos", "cifar10_macro"])
 def test_settings_that_are_commented_out_are_valid(name: str, tmp_path: Path) -> None:
     text = (CONFIGS / f"{name}.toml").read_text()
     uncommented, count = re.subn(r"^# (?=[a-z_]+ = )", "", text, flags=re.M)

@@ -55,6 +55,18 @@ def test_your_own_space_passes_your_own_test(
             sys.modules.pop(name, None)
 
 
+def test_the_configuration_to_begin_with_is_the_file_of_that_name() -> None:
+    (written,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert tomllib.loads(written) == tomllib.loads((ROOT / "jobs/configs/photos.toml").read_text())
+
+
+def test_links_within_the_documentation_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), ROOT / "k8s/README.md"]
+    for page in pages:
+        for place in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / place).exists(), f"{page.name}: {place}"
+
+
 def test_every_method_has_a_section_in_the_documentation_with_a_config_that_is_valid() -> None:
     text = (ROOT / "docs/methods.md").read_text()
     titles = [name for line in re.findall(r"^### (.+)$", text, re.MULTILINE) for name in line.split(", ")]
