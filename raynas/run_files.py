@@ -42,6 +42,8 @@ def check_files(run: Folder, config: Config) -> None:
                 place.read_json(file, keys=("choices",))
     for name in run.names("evaluations"):
         run.read_table(f"evaluations/{name}", columns=schema((*SCORES, *config.evaluation.costs)).names)
+    for name in run.names("race"):
+        run.read_table(f"race/{name}", columns=("architecture", "score"))
     if run.exists(CANDIDATES):
         run.read_table(CANDIDATES, columns=("architecture", "calibration", *config.evaluation.costs))
     if run.exists("ranking.parquet"):

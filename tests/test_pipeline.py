@@ -464,7 +464,7 @@ def test_the_same_command_again_does_nothing_twice(run: Run, head: Head) -> None
         assert (run.path / name).stat().st_mtime_ns == written[name], name
 
 
-def test_a_members_deleted_record_is_made_anew(run: Run, head: Head) -> None:
+def test_a_members_deleted_record_is_made_anew_and_no_training_again(run: Run, head: Head) -> None:
     """What a broken one is to be mended by."""
     toml, storage_option, storage, *_ = run.arguments
     anew = run.path.parent / "anew"
@@ -475,6 +475,8 @@ def test_a_members_deleted_record_is_made_anew(run: Run, head: Head) -> None:
     raynas(head, "search", toml, storage_option, storage, "--name", anew.name)
     for name in later:
         assert (anew / name).read_bytes() == (run.path / name).read_bytes(), name
+    for trained in run.path.glob("race/*.parquet"):
+        assert (anew / "race" / trained.name).stat().st_mtime_ns == trained.stat().st_mtime_ns
 
 
 def test_any_list_of_architectures_can_be_ranked(run: Run, head: Head, tmp_path: Path) -> None:

@@ -152,22 +152,26 @@ def _search(run: Run) -> None:
 
 
 def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
-    """The candidates with what short trainings say of them.
-
-    A driver that is killed here leaves nothing: its next attempt trains again, and comes to the same.
-    """
+    """The candidates with what short trainings say of them, each of which is on file in `race/` once it has ended."""
     settings = run.plan.config.selector
     networks = [decode(one) for one in candidates.column("architecture").to_pylist()]
     known = scores_of({name: candidates.column(name).to_numpy() for name in candidates.column_names})
 
     def train(epochs: int, runners: list[Architecture]) -> list[float]:
-        ranker, facts = f"{SHORT}{epochs}", {"of": float(len(runners))}
-        calls = waiting = [pool.evaluate.remote(ranker, [one]) for one in runners]
-        while waiting:
-            run.report(ranker, float(len(calls) - len(waiting)), facts)
-            _, waiting = ray.wait(waiting)
-        run.report(ranker, float(len(calls)), facts)
-        return merits({ranker: [one for found in ray.get(calls) for one in found]}, 0)[ranker]
+        ranker, file = f"{SHORT}{epochs}", f"race/{SHORT}{epochs}.parquet"
+        rows = run.folder.read_table(file).to_pylist() if run.folder.exists(file) else []
+        ended = {decode(one["architecture"]): one["score"] for one in rows}
+        calls = {pool.evaluate.remote(ranker, [one]): one for one in runners if one not in ended}
+        waiting = list(calls)
+        while True:
+            run.report(ranker, float(len(runners) - len(waiting)), {"of": float(len(runners))})
+            if not waiting:
+                return [ended[one] for one in runners]
+            done, waiting = ray.wait(waiting)
+            for call in done:
+                (ended[calls[call]],) = merits({ranker: ray.get(call)}, 0)[ranker]
+            rows = [{"architecture": encode(one), "score": ended[one]} for one in sorted(ended)]
+            run.folder.write_table(file, pa.Table.from_pylist(rows))
 
     with run.stage("race", {f"{SHORT}{settings.short_epochs[0]}": float(len(networks))}, "trainings"):
         rungs = race(networks, np.array(list(known.values())), settings.short_epochs, settings.finalists, train)

@@ -32,7 +32,7 @@ def evaluated(run: Path) -> dict[str, list[dict[str, Any]]]:
 def outcome(run: Path) -> dict[str, Any]:
     """All of a run that must not depend on what happened to it."""
     files = ["candidates.parquet", "ranking.parquet", "agreement.json", "gap.json", "snapshots.parquet"]
-    files += [str(path.relative_to(run)) for path in run.glob("*/*/weights.safetensors")]
+    files += [str(path.relative_to(run)) for kept in ("*/*/weights.safetensors", "race/*") for path in run.glob(kept)]
     costs = load(str(run / "config.toml")).evaluation.costs
     columns = ("index", "architecture", "canonical", "loss", "error", *costs, "failure")
     return {name: (run / name).read_bytes() for name in sorted(files)} | {
