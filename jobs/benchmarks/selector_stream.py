@@ -51,6 +51,9 @@ class Measured(Selector):
 class Instant:
     """A worker that has every score at once."""
 
+    def ready(self) -> None:
+        """It is."""
+
     def evaluate(
         self, supernet: str, weights: list[ray.ObjectRef], architectures: list[Architecture], costs: dict[str, float]
     ) -> list[Evaluation]:

@@ -22,9 +22,9 @@ from raynas.checkpoint import load_weights, weights_file
 from raynas.common_scale import common_scale
 from raynas.config import Config
 from raynas.data import Dataset, split
-from raynas.distributed.cluster import DEATHS, bundle
+from raynas.distributed.cluster import DEATHS, bundle, cause
 from raynas.distributed.splits import Joined, read_joined
-from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation
+from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator
@@ -66,6 +66,9 @@ class EvaluatorWorker:
         self.config = config
         self.data = data
         self.evaluators: dict[str, Ranker] = {}
+
+    def ready(self) -> None:
+        """Answers once there is a process; before that the pool gives it nothing to score."""
 
     def evaluate(
         self,
@@ -148,7 +151,7 @@ class EvaluatorPool:
         self.tasks: set[asyncio.Task[None]] = set()
         self.idle: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(places.bundle_count):
-            self.idle.put_nowait(self._hire())
+            self._begin(self._admit(self._hire()))
 
     async def evaluate(self, ranker: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
@@ -160,8 +163,8 @@ class EvaluatorPool:
         ]
 
     async def _ask(self, asked: Asked, canonical: Sequence[Architecture]) -> list[Evaluation]:
-        missing = [one for one in dict.fromkeys(canonical) if (asked, one) not in self.scores]
         joined = self._joined(asked.ranker)
+        missing = [one for one in dict.fromkeys(canonical) if (asked, one) not in self.scores]
         for one in missing:
             self.scores[asked, one] = asyncio.get_running_loop().create_future()
         if joined is None:
@@ -193,6 +196,15 @@ class EvaluatorPool:
             scheduling_strategy=PlacementGroupSchedulingStrategy(self.places),
         )
         return actor.remote(self.config, self.data)
+
+    async def _admit(self, worker: Any) -> None:
+        """Let a hired worker have work once it answers: it waits for ever where its place is on a node that is gone.
+
+        One that dies before joins, too: the next call finds it dead, and another is hired.
+        """
+        with contextlib.suppress(ray.exceptions.RayError):
+            await worker.ready.remote()
+        self.idle.put_nowait(worker)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Start work that belongs to nobody: it goes on when the one who asked first is gone."""
@@ -233,28 +245,31 @@ class EvaluatorPool:
         if not architectures:
             self.idle.put_nowait(worker)
             return
-        ranker, began = asked.ranker, time.monotonic()
+        ranker = asked.ranker
         try:
+            weights = self._weights(ranker)
+            began = time.monotonic()
             if asked.candidates:
                 known = {one: self.costs[one] for one in architectures if one in self.costs}
-                evaluations = await worker.evaluate.remote(ranker, self._weights(ranker), architectures, known)
+                evaluations = await worker.evaluate.remote(ranker, weights, architectures, known)
             else:
-                evaluations = await worker.measure.remote(ranker, self._weights(ranker), architectures)
-        except DEATHS as fault:
-            death = str(fault).splitlines()[0]
-            ray.kill(worker)  # one that only could not be reached would keep its place
-            worker = self._hire()
+                evaluations = await worker.measure.remote(ranker, weights, architectures)
         except Exception as fault:
-            self._give_up(asked, architectures, fault)
-            return
+            if not (isinstance(fault, DEATHS) or breaks_process(cause(fault))):
+                self.idle.put_nowait(worker)
+                self._give_up(asked, architectures, fault)
+                return
+            death = str(cause(fault)).partition("\n")[0]
+            ray.kill(worker)  # one that only could not be reached would keep its place
+            self._begin(self._admit(self._hire()))
         else:
+            self.idle.put_nowait(worker)
             self.scored += len(evaluations)
             self.pace[ranker] = (time.monotonic() - began) / len(architectures)
             for one, evaluation in zip(architectures, evaluations, strict=True):
                 self._settle(asked, one, evaluation)
             return
         finally:
-            self.idle.put_nowait(worker)
             if self.waiting[asked]:
                 self._begin(self._score(asked))
         if len(architectures) > 1:  # one of them may be the reason: find out which
