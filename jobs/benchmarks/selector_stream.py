@@ -71,10 +71,10 @@ class InstantPool(EvaluatorPool):
     def _hire(self) -> ray.actor.ActorHandle:
         return ray.remote(Instant).options(num_cpus=0).remote()
 
-    def _joined(self, supernet: str) -> None:
+    async def _joined(self, supernet: str) -> None:
         return None
 
-    def _weights(self, supernet: str) -> list[ray.ObjectRef]:
+    async def _weights(self, supernet: str) -> list[ray.ObjectRef]:
         return []
 
 

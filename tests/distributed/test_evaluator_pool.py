@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ from raynas.checkpoint import load_weights, save_weights
 from raynas.config import Config
 from raynas.data import Dataset, load, split
 from raynas.distributed import evaluator_pool as evaluator_pool_module
-from raynas.distributed.evaluator_pool import EvaluatorPool, evaluator_pool
+from raynas.distributed.evaluator_pool import EvaluatorPool, EvaluatorWorker, _once, evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
@@ -245,6 +247,38 @@ def test_a_worker_that_never_gets_a_place_has_no_work_and_the_others_do_it(
         assert ray.get(pool.evaluate.remote(SECOND, ASKED)) == locally(SLOW, run, digits, SECOND)
     finally:
         remove_placement_group(places)
+
+
+def test_a_worker_parts_the_images_once_and_keeps_the_rankers_that_were_asked_for_last(
+    data: ray.ObjectRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator_pool_module, "MOST_RANKERS", 2)
+    worker = EvaluatorWorker(PLAIN, ray.cloudpickle.dumps(data))
+    first = worker.measure("short_1", [], ASKED[:1])
+    kept, parted = worker.evaluators["short_1"], worker.split
+    for ranker in ("proxy_naswot", "short_1", "proxy_synflow"):
+        worker.measure(ranker, [], ASKED[:1])
+    assert list(worker.evaluators) == ["short_1", "proxy_synflow"] and worker.evaluators["short_1"] is kept
+    worker.measure("proxy_naswot", [], ASKED[:1])
+    assert worker.measure("short_1", [], ASKED[:1]) == first
+    assert worker.evaluators["short_1"] is not kept and worker.split is parted
+
+
+def test_what_many_want_at_once_is_read_once_while_others_go_on() -> None:
+    reads, others = [], threading.Event()
+
+    def read() -> bool:
+        reads.append(1)
+        return others.wait(60)
+
+    async def want() -> list[bool]:
+        known: dict[str, asyncio.Future[bool]] = {}
+        wanted = [asyncio.ensure_future(_once(known, "weights", read)) for _ in range(3)]
+        await asyncio.sleep(0)
+        others.set()
+        return await asyncio.gather(*wanted)
+
+    assert asyncio.run(want()) == [True] * 3 and len(reads) == 1
 
 
 @needs_proc
