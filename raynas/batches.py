@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raynas import seeds
 from raynas.augmentation import Augmenter
-from raynas.data import batch_indices
+from raynas.data import Dataset, batch_indices
 
 EVERY_ROW = slice(None)
 
@@ -46,3 +46,21 @@ class Batches:
     def _take(self, positions_N: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         rows_N = torch.from_numpy(positions_N).to(self.device)
         return self.images_NCHW.index_select(0, rows_N), self.labels_N.index_select(0, rows_N)
+
+
+class SparseBatches(Batches):
+    """The same of a dataset's training images at these rows, for who looks at few: only those go to the device."""
+
+    def __init__(self, dataset: Dataset, rows_N: NDArray[np.int64], augmenter: Augmenter, device: torch.device) -> None:
+        self.dataset = dataset
+        self.rows_N = rows_N
+        self.augmenter = augmenter
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def _take(self, positions_N: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        rows_N = torch.from_numpy(self.rows_N[positions_N])
+        images_NCHW = self.dataset.train_images_NCHW.index_select(0, rows_N)
+        return images_NCHW.to(self.device), self.dataset.train_labels_N.index_select(0, rows_N).to(self.device)

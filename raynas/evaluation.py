@@ -31,8 +31,22 @@ class Evaluation:
     failure: str | None = None
 
 
+def breaks_process(fault: BaseException) -> bool:
+    """Whether an accelerator has failed the whole process: all that is asked of it after this fails at once.
+
+    Older torch has no type for it, only the text. To be out of memory is not such a fault.
+    """
+    named = any(kind.__name__ == "AcceleratorError" for kind in type(fault).__mro__)  # by name: no torch here
+    return named or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+
+
 def failed(architecture: Architecture, fault: Exception) -> Evaluation:
-    """The evaluation of what could not be scored, with the first line of what went wrong."""
+    """The evaluation of what could not be scored, with the first line of what went wrong.
+
+    A fault that breaks the process is raised again: it is for who can end the process, and may be nobody's own.
+    """
+    if breaks_process(fault):
+        raise fault
     return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
 
 

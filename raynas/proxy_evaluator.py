@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.augmentation import Augmenter
-from raynas.batches import Batches
+from raynas.batches import SparseBatches
 from raynas.config import DataSettings
 from raynas.data import Split
 from raynas.evaluation import Evaluation, failed
@@ -50,7 +50,7 @@ class ProxyEvaluator:
         self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.canonicalise = canonicalise
         self.seed = seeds.integer(seed, "proxy", proxy)
-        train = Batches(split.train_images_NCHW, split.train_labels_N, Augmenter(split, data, device), device)
+        train = SparseBatches(split.dataset, split.train_rows_N, Augmenter(split, data, device), device)
         self.images_NCHW, self.labels_N = train.plain(seeds.generator(seed, "proxies").permutation(len(train))[:images])
 
     def measure(self, architecture: Architecture) -> Evaluation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,10 @@ class StandAloneTraining:
         self.settings = settings
         self.seed = seed
         self.device = device
-        augmenter = Augmenter(split, data, device)
-        dataset = split.dataset
-        self.train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
-        self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
-        self.test = Batches(dataset.test_images_NCHW, dataset.test_labels_N, augmenter, device)
+        self.dataset = split.dataset
+        self.augmenter = Augmenter(split, data, device)
+        self.train = Batches(split.train_images_NCHW, split.train_labels_N, self.augmenter, device)
+        self.validation = Batches(split.validation_images_NCHW, split.validation_labels_N, self.augmenter, device)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=settings.learning_rate,
@@ -58,6 +58,11 @@ class StandAloneTraining:
         )
         self.epoch = 0
         self.curves: list[dict[str, float]] = []
+
+    @cached_property
+    def test(self) -> Batches:
+        """The test images, which only who reports a finalist needs on the device."""
+        return Batches(self.dataset.test_images_NCHW, self.dataset.test_labels_N, self.augmenter, self.device)
 
     def epochs(self) -> Iterator[dict[str, float]]:
         """Train the epochs that are left; yields the curve's point after each."""

@@ -18,7 +18,7 @@ from raynas import device as devices
 from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.augmentation import Augmenter
-from raynas.batches import Batches
+from raynas.batches import SparseBatches
 from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
@@ -88,8 +88,8 @@ class SupernetEvaluator:
         self.costs = costs
         self.objectives = (*SCORES, *costs.names)
         augmenter = Augmenter(split, data, device)
-        train = Batches(split.train_images_NCHW, split.train_labels_N, augmenter, device)
-        validation = Batches(split.validation_images_NCHW, split.validation_labels_N, augmenter, device)
+        train = SparseBatches(split.dataset, split.train_rows_N, augmenter, device)
+        validation = SparseBatches(split.dataset, split.validation_rows_N, augmenter, device)
         scored = train if settings.scored_on == "train" else validation
         self.batches = [
             scored.plain(rows)

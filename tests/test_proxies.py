@@ -303,10 +303,17 @@ def test_isomorphic_cells_have_one_score(small: Callable[[str], ProxyEvaluator])
         assert measured(evaluator, one) == measured(evaluator, twin)
 
 
+def breaks(network: nn.Module, images_NCHW: Tensor, labels_N: Tensor, *, rng: torch.Generator) -> float:
+    raise RuntimeError("CUDA error: an illegal access")
+
+
 def test_what_a_proxy_cannot_score_says_why(small: Callable[[str], ProxyEvaluator]) -> None:
     evaluator = small("naswot")
     evaluator.proxy = lambda *_, rng: float("nan")
     assert evaluator.measure(NONE) == Evaluation(NONE, (), "the score is nan")
+    evaluator.proxy = breaks
+    with pytest.raises(RuntimeError, match="an illegal access"):
+        evaluator.measure(NONE)
     evaluator.images_NCHW = evaluator.images_NCHW[:2]
     evaluator.proxy = zico
     assert evaluator.measure(NONE).failure == "ValueError: expected at least 4 images, but got 2; raise their number."

@@ -79,6 +79,15 @@ def test_what_cannot_be_trained_has_no_score(digits: Split, monkeypatch: pytest.
     assert found.objectives == () and found.failure == "RuntimeError: out of memory"
 
 
+def test_a_fault_of_the_device_is_not_the_networks(digits: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(self: StandAloneTraining) -> None:
+        raise RuntimeError("CUDA error: an illegal access")
+
+    monkeypatch.setattr(StandAloneTraining, "epochs", raises)
+    with pytest.raises(RuntimeError, match="an illegal access"):
+        evaluator(digits).measure(CHAIN)
+
+
 def test_a_loss_that_is_not_finite_is_no_score(digits: Split) -> None:
     wild = evaluator(digits)
     wild.settings = wild.settings.model_copy(update={"learning_rate": 1e30})

@@ -276,6 +276,27 @@ def test_an_exception_is_the_candidates_failure(make: Make, monkeypatch: pytest.
     }
 
 
+@pytest.mark.parametrize("of", ["score", "cost"])
+def test_a_fault_of_the_device_is_not_the_candidates_but_want_of_memory_is(
+    make: Make, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    evaluator = make()
+
+    def let_it_raise(fault: Exception) -> None:
+        def raises(architecture: Architecture) -> tuple[float, float]:
+            raise fault
+
+        monkeypatch.setattr(*((evaluator, "score") if of == "score" else (evaluator.costs, "of")), raises)
+
+    kinds = [torch.AcceleratorError] if hasattr(torch, "AcceleratorError") else []  # older torch has none
+    for fault in [RuntimeError("CUDA error: an illegal access"), *(kind("an illegal access") for kind in kinds)]:
+        let_it_raise(fault)
+        with pytest.raises(RuntimeError, match="an illegal access"):
+            evaluator.evaluate_one(ARCHITECTURES[0])
+    let_it_raise(torch.OutOfMemoryError("CUDA out of memory\nmore"))
+    assert evaluator.evaluate_one(ARCHITECTURES[0]).failure == "OutOfMemoryError: CUDA out of memory"
+
+
 def test_costs_are_those_of_the_canonical_network(make: Make, supernet: Supernet, digits: Split) -> None:
     shape = digits.dataset.image_shape_CHW
     counts = [cost(supernet, shape) for cost in (parameters.parameters, macs.macs)]

@@ -51,6 +51,9 @@ class Measured(Selector):
 class Instant:
     """A worker that has every score at once."""
 
+    def ready(self) -> None:
+        """It is."""
+
     def evaluate(
         self, supernet: str, weights: list[ray.ObjectRef], architectures: list[Architecture], costs: dict[str, float]
     ) -> list[Evaluation]:
@@ -68,10 +71,10 @@ class InstantPool(EvaluatorPool):
     def _hire(self) -> ray.actor.ActorHandle:
         return ray.remote(Instant).options(num_cpus=0).remote()
 
-    def _joined(self, supernet: str) -> None:
+    async def _joined(self, supernet: str) -> None:
         return None
 
-    def _weights(self, supernet: str) -> list[ray.ObjectRef]:
+    async def _weights(self, supernet: str) -> list[ray.ObjectRef]:
         return []
 
 

@@ -7,9 +7,10 @@ import contextlib
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
 
 import ray
 import torch
@@ -21,10 +22,10 @@ from raynas.architecture import Architecture
 from raynas.checkpoint import load_weights, weights_file
 from raynas.common_scale import common_scale
 from raynas.config import Config
-from raynas.data import Dataset, split
-from raynas.distributed.cluster import DEATHS, bundle
+from raynas.data import Dataset, Split, split
+from raynas.distributed.cluster import DEATHS, bundle, cause
 from raynas.distributed.splits import Joined, read_joined
-from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation
+from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator
@@ -40,6 +41,11 @@ PATIENCE_S = 20.0
 """So long places for all workers are waited for before fewer are asked for."""
 MOST_DEATHS = 3
 """A candidate that was alone at the death of so many workers is the reason for it, and has failed."""
+MOST_RANKERS = 32
+"""A worker keeps so many: more than a population has supernets, which its members ask for in turn, as each that was
+dropped is built anew; fewer than a run's snapshots, of which each is asked for once."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,9 @@ class EvaluatorWorker:
         self.data = data
         self.evaluators: dict[str, Ranker] = {}
 
+    def ready(self) -> None:
+        """Answers once there is a process; before that the pool gives it nothing to score."""
+
     def evaluate(
         self,
         supernet: str,
@@ -91,19 +100,31 @@ class EvaluatorWorker:
         return [evaluator.measure(one) for one in architectures]
 
     def _evaluator(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
-        if ranker not in self.evaluators:
-            self.evaluators[ranker] = self._load(ranker, weights)
-        return self.evaluators[ranker]
+        """The ranker, and the one asked for least recently makes room for it."""
+        if ranker in self.evaluators:
+            found = self.evaluators.pop(ranker)
+        else:
+            if len(self.evaluators) == MOST_RANKERS:
+                del self.evaluators[next(iter(self.evaluators))]
+            found = self._load(ranker, weights)
+        self.evaluators[ranker] = found
+        return found
+
+    @cached_property
+    def split(self) -> Split:
+        """The images, parted once for all rankers."""
+        dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
+        return split(dataset, self.config.data.validation_fraction, self.config.seed)
 
     def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
         config, settings = self.config, self.config.evaluation
         device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
-        dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
+        dataset = self.split.dataset
         supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
         common: dict[str, Any] = {
             "supernet": supernet,
             "canonicalise": load_space(config.space).canonicalise,
-            "split": split(dataset, config.data.validation_fraction, config.seed),
+            "split": self.split,
             "data": config.data,
             "seed": config.seed,
             "device": device,
@@ -137,8 +158,8 @@ class EvaluatorPool:
         self.run = run
         self.places = places
         self.space = load_space(config.space)
-        self.weights: dict[str, list[ray.ObjectRef]] = {}
-        self.joined: dict[str, Joined | None] = {}
+        self.weights: dict[str, asyncio.Future[ray.ObjectRef]] = {}
+        self.joined: dict[str, asyncio.Future[Joined | None]] = {}
         self.scores: dict[tuple[Asked, Architecture], asyncio.Future[Evaluation]] = {}
         self.costs: dict[Architecture, tuple[float, ...]] = {}
         self.waiting: defaultdict[Asked, deque[Architecture]] = defaultdict(deque)
@@ -148,7 +169,7 @@ class EvaluatorPool:
         self.tasks: set[asyncio.Task[None]] = set()
         self.idle: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(places.bundle_count):
-            self.idle.put_nowait(self._hire())
+            self._begin(self._admit(self._hire()))
 
     async def evaluate(self, ranker: str, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation per architecture, in the order asked; each distinct network is scored once for all askers."""
@@ -160,8 +181,8 @@ class EvaluatorPool:
         ]
 
     async def _ask(self, asked: Asked, canonical: Sequence[Architecture]) -> list[Evaluation]:
+        joined = await self._joined(asked.ranker)
         missing = [one for one in dict.fromkeys(canonical) if (asked, one) not in self.scores]
-        joined = self._joined(asked.ranker)
         for one in missing:
             self.scores[asked, one] = asyncio.get_running_loop().create_future()
         if joined is None:
@@ -193,6 +214,15 @@ class EvaluatorPool:
             scheduling_strategy=PlacementGroupSchedulingStrategy(self.places),
         )
         return actor.remote(self.config, self.data)
+
+    async def _admit(self, worker: Any) -> None:
+        """Let a hired worker have work once it answers: it waits for ever where its place is on a node that is gone.
+
+        One that dies before joins, too: the next call finds it dead, and another is hired.
+        """
+        with contextlib.suppress(ray.exceptions.RayError):
+            await worker.ready.remote()
+        self.idle.put_nowait(worker)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Start work that belongs to nobody: it goes on when the one who asked first is gone."""
@@ -233,28 +263,31 @@ class EvaluatorPool:
         if not architectures:
             self.idle.put_nowait(worker)
             return
-        ranker, began = asked.ranker, time.monotonic()
+        ranker = asked.ranker
         try:
+            weights = await self._weights(ranker)
+            began = time.monotonic()
             if asked.candidates:
                 known = {one: self.costs[one] for one in architectures if one in self.costs}
-                evaluations = await worker.evaluate.remote(ranker, self._weights(ranker), architectures, known)
+                evaluations = await worker.evaluate.remote(ranker, weights, architectures, known)
             else:
-                evaluations = await worker.measure.remote(ranker, self._weights(ranker), architectures)
-        except DEATHS as fault:
-            death = str(fault).splitlines()[0]
-            ray.kill(worker)  # one that only could not be reached would keep its place
-            worker = self._hire()
+                evaluations = await worker.measure.remote(ranker, weights, architectures)
         except Exception as fault:
-            self._give_up(asked, architectures, fault)
-            return
+            if not (isinstance(fault, DEATHS) or breaks_process(cause(fault))):
+                self.idle.put_nowait(worker)
+                self._give_up(asked, architectures, fault)
+                return
+            death = str(cause(fault)).partition("\n")[0]
+            ray.kill(worker)  # one that only could not be reached would keep its place
+            self._begin(self._admit(self._hire()))
         else:
+            self.idle.put_nowait(worker)
             self.scored += len(evaluations)
             self.pace[ranker] = (time.monotonic() - began) / len(architectures)
             for one, evaluation in zip(architectures, evaluations, strict=True):
                 self._settle(asked, one, evaluation)
             return
         finally:
-            self.idle.put_nowait(worker)
             if self.waiting[asked]:
                 self._begin(self._score(asked))
         if len(architectures) > 1:  # one of them may be the reason: find out which
@@ -278,23 +311,34 @@ class EvaluatorPool:
         for one in architectures:
             self.scores.pop((asked, one)).set_exception(fault)
 
-    def _joined(self, supernet: str) -> Joined | None:
-        if supernet not in self.joined:
-            self.joined[supernet] = read_joined(self.run, supernet)
-        return self.joined[supernet]
+    async def _joined(self, supernet: str) -> Joined | None:
+        return await _once(self.joined, supernet, lambda: read_joined(self.run, supernet))
 
-    def _weights(self, supernet: str) -> list[ray.ObjectRef]:
+    async def _weights(self, supernet: str) -> list[ray.ObjectRef]:
         """The weights (of `id@step` those of that step) as one object of numpy arrays, of which a node holds one.
 
         None for a ranker that needs no supernet: its weights the worker draws.
         """
         if supernet.startswith(ALONE):
             return []
-        if supernet not in self.weights:
+
+        def put() -> ray.ObjectRef:
             identity, _, step = supernet.partition("@")
             loaded = load_weights(self.run / f"supernets/{identity}", weights_file(int(step) if step else None))
-            self.weights[supernet] = [ray.put({name: value.numpy() for name, value in loaded.items()})]
-        return self.weights[supernet]
+            return ray.put({name: value.numpy() for name, value in loaded.items()})
+
+        return [await _once(self.weights, supernet, put)]
+
+
+async def _once(known: dict[str, asyncio.Future[T]], key: str, read: Callable[[], T]) -> T:
+    """What is read once for all who want it, in a thread, so that nobody else waits; after a fault it is read anew."""
+    if key not in known:
+        known[key] = asyncio.ensure_future(asyncio.to_thread(read))
+    try:
+        return await asyncio.shield(known[key])
+    except Exception:
+        known.pop(key, None)
+        raise
 
 
 @contextlib.contextmanager

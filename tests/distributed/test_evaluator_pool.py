@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raynas import device as devices
 from raynas.architecture import Architecture
@@ -16,7 +19,7 @@ from raynas.checkpoint import load_weights, save_weights
 from raynas.config import Config
 from raynas.data import Dataset, load, split
 from raynas.distributed import evaluator_pool as evaluator_pool_module
-from raynas.distributed.evaluator_pool import evaluator_pool
+from raynas.distributed.evaluator_pool import EvaluatorPool, EvaluatorWorker, _once, evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
@@ -29,6 +32,7 @@ from search_spaces.nas_bench_201 import SPACE
 from tests.distributed.fatal_cost import FATAL
 from tests.distributed.processes import actors, kill, needs_proc
 from tests.helpers import short_training, small_config
+from tests.ray_head import wait_until
 
 FIRST, SECOND = "supernet-one", "supernet-two"
 ISOMORPHIC = [(1, 4, 4, 0, 4, 1), (4, 4, 1, 0, 1, 1), (0, 2, 0, 0, 2, 1), (0, 0, 1, 2, 0, 1)]
@@ -37,6 +41,7 @@ DISTINCT = len({SPACE.canonicalise(one) for one in ASKED})
 PLAIN = small_config(retraining={"space_settings": {"cells_per_stage": 2}}, selector={"short_epochs": 1})
 SLOW = small_config(evaluation={"costs": ("macs", "tests.distributed.slow_cost")})
 CHOOSY = small_config(evaluation={"costs": ("macs", "tests.distributed.fatal_cost")}, constraints={"macs": 60_000})
+BREAKING = small_config(evaluation={"costs": ("macs", "tests.distributed.breaking_cost")})
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +201,84 @@ def test_what_kills_its_worker_each_time_and_what_breaks_a_limit_have_failed_and
     rejected = [one.failure for one in found if not one.objectives]
     assert 0 < len(rejected) < len(found)
     assert all(reason is not None and reason.startswith("constraint: macs ") for reason in rejected)
+
+
+def test_what_breaks_the_device_of_its_worker_has_failed_and_takes_no_others_with_it(
+    data: ray.ObjectRef, run: Folder, digits: Dataset
+) -> None:
+    with evaluator_pool(BREAKING, data, run, 1) as pool:
+        fatal, *found = ask(pool, FIRST, [FATAL, *ASKED])
+    reason = "killed its evaluator 3 times: CUDA error: device-side assert triggered"
+    assert fatal == Evaluation(FATAL, (), reason)
+    assert found == locally(BREAKING, run, digits, FIRST)
+
+
+class Intruder:
+    """Takes a worker's place."""
+
+    def ready(self) -> None:
+        """It has it."""
+
+
+def intrude(places: PlacementGroup) -> Any:
+    """Ask for a place, the next that is free."""
+    strategy = PlacementGroupSchedulingStrategy(places)
+    return ray.remote(Intruder).options(num_cpus=1, scheduling_strategy=strategy).remote()
+
+
+@pytest.mark.parametrize("moment", ["at the start", pytest.param("after a death", marks=needs_proc)])
+def test_a_worker_that_never_gets_a_place_has_no_work_and_the_others_do_it(
+    moment: str, data: ray.ObjectRef, run: Folder, digits: Dataset
+) -> None:
+    places = placement_group([{"CPU": 1}] * 2)
+    try:
+        early = [intrude(places)] if moment == "at the start" else []
+        ray.get([one.ready.remote() for one in early])
+        actor = ray.remote(EvaluatorPool).options(num_cpus=0, max_concurrency=100)
+        pool = actor.remote(SLOW, ray.cloudpickle.dumps(data), run, places)
+        if not early:
+            wait_until(lambda: len(actors(os.getpid(), "EvaluatorWorker")) == 2, 120)
+            workers = actors(os.getpid(), "EvaluatorWorker")
+            call = pool.evaluate.remote(FIRST, ASKED)
+            late = intrude(places)
+            kill(lambda: workers[:1], lambda: 0 < ray.get(pool.counts.remote())["scored"] < DISTINCT)
+            ray.get(late.ready.remote())
+            assert ray.get(call) == locally(SLOW, run, digits, FIRST)
+        assert ray.get(pool.evaluate.remote(SECOND, ASKED)) == locally(SLOW, run, digits, SECOND)
+    finally:
+        remove_placement_group(places)
+
+
+def test_a_worker_parts_the_images_once_and_keeps_the_rankers_that_were_asked_for_last(
+    data: ray.ObjectRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator_pool_module, "MOST_RANKERS", 2)
+    worker = EvaluatorWorker(PLAIN, ray.cloudpickle.dumps(data))
+    first = worker.measure("short_1", [], ASKED[:1])
+    kept, parted = worker.evaluators["short_1"], worker.split
+    for ranker in ("proxy_naswot", "short_1", "proxy_synflow"):
+        worker.measure(ranker, [], ASKED[:1])
+    assert list(worker.evaluators) == ["short_1", "proxy_synflow"] and worker.evaluators["short_1"] is kept
+    worker.measure("proxy_naswot", [], ASKED[:1])
+    assert worker.measure("short_1", [], ASKED[:1]) == first
+    assert worker.evaluators["short_1"] is not kept and worker.split is parted
+
+
+def test_what_many_want_at_once_is_read_once_while_others_go_on() -> None:
+    reads, others = [], threading.Event()
+
+    def read() -> bool:
+        reads.append(1)
+        return others.wait(60)
+
+    async def want() -> list[bool]:
+        known: dict[str, asyncio.Future[bool]] = {}
+        wanted = [asyncio.ensure_future(_once(known, "weights", read)) for _ in range(3)]
+        await asyncio.sleep(0)
+        others.set()
+        return await asyncio.gather(*wanted)
+
+    assert asyncio.run(want()) == [True] * 3 and len(reads) == 1
 
 
 @needs_proc
