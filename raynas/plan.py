@@ -228,7 +228,7 @@ GIVEN = {
 
 
 def own_settings(package: str, name: str) -> type[Settings]:
-    """The settings of a space's supernet(), a training rule or a strategy; imports it, and with it maybe torch."""
+    """The settings of a space's supernet(), a training rule or a strategy; the first two load torch."""
     member = load_member(package, name, "supernet" if package == "search_spaces" else None)
     return _settings(_signature(member), GIVEN[package])
 
