@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from raynas.errors import UserError, reason
 
@@ -65,8 +64,8 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Change a setting, e.g. training.steps=2000 or constraints.macs=3e6; may be given several times. The "
-        "config.toml in a run's folder shows all there are.",
+        help="Change a setting, e.g. training.steps=2000 or constraints.macs=3e6; may be given several times. "
+        "`raynas list settings` shows all there are.",
     ),
 ]
 Storage = Annotated[
@@ -321,24 +320,25 @@ class Family(StrEnum):
     predictors = "predictors"
     aggregators = "aggregators"
     datasets = "datasets"
-
-
-PACKAGES = {"spaces": "search_spaces", "rules": "raynas.training_rules"}
+    settings = "settings"
 
 
 @app.command("list")
 def list_(family: Annotated[Family, typer.Argument(metavar="FAMILY", help="What to list.")]) -> None:
-    """List what can be named in settings, e.g. `raynas list methods`: each is one file, called by its file's name."""
-    from raynas.datasets import listing
-    from raynas.members import family as members_of
+    """List what can be named in settings, e.g. `raynas list methods`; `raynas list settings` shows all settings.
 
-    package = PACKAGES.get(family, f"raynas.{family}")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", style="bold", no_wrap=True)
-    table.add_column("what it is")
-    for member, sentence in (listing() if family is Family.datasets else members_of(package)).items():
-        table.add_row(member, sentence)
-    _console().print(table)
+    Each member of a family is one file, called by its file's name. Spaces, rules and strategies are shown with their
+    own settings.
+    """
+    from raynas import catalogue
+
+    console = _console()
+    if family is Family.settings:
+        for section in catalogue.settings():
+            console.print(section)
+            console.print()
+    else:
+        console.print(catalogue.members(family))
 
 
 def main(*command: str) -> None:

@@ -58,8 +58,12 @@ DEFAULT_SPACE = "search_spaces.nas_bench_201"
 class SpaceSettings(Settings):
     """Which search space, and the settings of its supernet() (channels, cells per stage ...)."""
 
-    name: str = DEFAULT_SPACE
-    settings: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(DEFAULT_SPACE, description="one of `raynas list spaces`, or a module of your own")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="of its supernet(): see `raynas list spaces`; with name left out too, { channels = 8, "
+        "cells_per_stage = 1 }",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -77,13 +81,13 @@ class SpaceSettings(Settings):
 class DataSettings(Settings):
     """Which images, how they are split and augmented."""
 
-    name: str = "digits"
+    name: str = Field("digits", description="one of `raynas list datasets`, or a function of your own")
     resolution: int | None = Field(
-        None, ge=1, le=1024, description="side in pixels to which images are resized; None: as they are"
+        None, ge=1, le=1024, description="side in pixels to which images are resized; left out: as they are"
     )
-    validation_fraction: float = Field(0.25, gt=0, lt=1)
+    validation_fraction: float = Field(0.25, gt=0, lt=1, description="share of the training images, for scores")
     crop_padding: int = Field(1, ge=0, description="pixels of padding for random crops")
-    flip: bool = False
+    flip: bool = Field(False, description="mirror training images at random")
     cutout: int = Field(0, ge=0, description="side in pixels of the erased square")
 
 
@@ -92,17 +96,17 @@ class TrainingSettings(Settings):
 
     steps: int = Field(800, ge=1, description="optimisation steps")
     batch_size: int = Field(64, ge=1, description="images a step, over all replicas")
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.05, gt=0, description="the first; it falls to zero on a cosine")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     optimizer: Literal["sgd", "muon"] = Field("sgd", description="muon: of the convolutions' kernels, in place of SGD")
     muon_turn: float = Field(
         0.02, gt=0, lt=1, description="a kernel's step as a share of the kernel's norm, at the first learning rate"
     )
-    gradient_clip: float = Field(5.0, gt=0)
+    gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_padding: int | None = Field(
-        None, ge=0, description="pixels of padding for random crops while supernets train; None: data.crop_padding"
+        None, ge=0, description="pixels of padding for random crops while supernets train; left out: data.crop_padding"
     )
     averaging: float = Field(
         0.0,
@@ -112,15 +116,15 @@ class TrainingSettings(Settings):
         "0: none",
     )
     averaging_decay: float | None = Field(
-        None, gt=0, lt=1, description="of an exponential moving average over these steps; None: their plain mean"
+        None, gt=0, lt=1, description="of an exponential moving average over these steps; left out: their plain mean"
     )
     snapshots: int = Field(
         0, ge=0, le=20, description="late weights to publish beside the last, to measure how stable the ranking is"
     )
     replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
     cpus_per_replica: int = Field(1, ge=1)
-    gpus_per_replica: GPUs = 0.0
-    checkpoint_every_s: float = Field(20.0, ge=0)
+    gpus_per_replica: GPUs = Field(0.0, description="a share of a GPU, or whole GPUs")
+    checkpoint_every_s: float = Field(20.0, ge=0, description="seconds between checkpoints of a supernet")
 
     @model_validator(mode="after")
     def _agree(self) -> TrainingSettings:
@@ -174,27 +178,33 @@ class TrainingSettings(Settings):
 class EvaluationSettings(Settings):
     """How an architecture is scored with a supernet's weights, and which costs it is given."""
 
-    batch_norm: Literal["batch", "recalibrated"] = "batch"
+    batch_norm: Literal["batch", "recalibrated"] = Field(
+        "batch", description="whose statistics: those of the batch at hand, or estimated anew from training images"
+    )
     scored_on: Literal["validation", "train"] = Field(
         "validation",
         description="whose images: training images show what a path has learnt, whether it generalises or not",
     )
     images: int = Field(360, ge=2, description="so many of them")
-    batch_size: int = Field(512, ge=2)
+    batch_size: int = Field(512, ge=2, description="images that are scored at a time")
     calibration_images: int = Field(512, ge=2, description="training images for recalibrated BatchNorm")
     fine_tune_steps: int = Field(0, ge=0, description="SGD steps that each candidate's own copy takes before it scores")
-    fine_tune_learning_rate: float = Field(0.01, gt=0)
+    fine_tune_learning_rate: float = Field(0.01, gt=0, description="of these steps")
     fine_tune_batch_size: int = Field(64, ge=2, description="training images a step")
-    head: Literal["shared", "fitted"] = "shared"
+    head: Literal["shared", "fitted"] = Field(
+        "shared", description="the supernet's classifier, or one fitted to each candidate's features"
+    )
     head_images: int = Field(
         2000, ge=2, description="training images that each candidate's own classifier is fitted to"
     )
     head_l2: float = Field(1e-3, gt=0, description="of the fitted classifier, on standardised features")
-    score: Literal["loss", "error"] = "loss"
-    costs: tuple[str, ...] = ("parameters", "macs")
-    workers: int | None = Field(None, ge=1, description="evaluator actors; None: as many as the cluster has room for")
+    score: Literal["loss", "error"] = Field("loss", description="what is ranked by: the lower the better")
+    costs: tuple[str, ...] = Field(("parameters", "macs"), description="names from `raynas list costs`")
+    workers: int | None = Field(
+        None, ge=1, description="evaluator actors; left out: as many as the cluster has room for"
+    )
     cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: GPUs = 0.0
+    gpus_per_worker: GPUs = Field(0.0, description="a share of a GPU, or whole GPUs")
 
     @model_validator(mode="after")
     def _have_effect(self) -> EvaluationSettings:
@@ -215,18 +225,20 @@ class SearchSettings(Settings):
 
     evaluations: int = Field(128, ge=1, description="architectures that each member has scored")
     batch_size: int = Field(16, ge=1, description="architectures asked for at a time")
-    random_baseline: bool = True
-    cpus_per_member: float = Field(0.25, gt=0)
+    random_baseline: bool = Field(True, description="random_search is a member even if [[members]] does not name it")
+    cpus_per_member: float = Field(0.25, gt=0, description="a share of a CPU, or several")
 
 
 class PartitionSettings(Settings):
     """How a member's supernet is split into several that share less: raynas.partition."""
 
     blocks: tuple[str, ...] | None = Field(
-        None, min_length=1, description="blocks that are split; None: one, the one whose choices disagree most"
+        None, min_length=1, description="blocks that are split; left out: one, the one whose choices disagree most"
     )
     groups: int = Field(2, ge=2, description="groups of each such block's choices")
-    by: Literal["gradient", "lexicographic", "random"] = "gradient"
+    by: Literal["gradient", "lexicographic", "random"] = Field(
+        "gradient", description="what puts choices into a group: gradients that agree, their order, or chance"
+    )
     warm_up: float = Field(
         0.5, gt=0, lt=1, description="share of training.steps that all partitions are trained as one"
     )
@@ -256,28 +268,37 @@ class PartitionSettings(Settings):
 class MemberSettings(Settings):
     """One member of the population: a method with its settings and seed."""
 
-    method: str
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$", description="None: the method's name")
-    training_rule: str | None = Field(None, description="None: the method's own")
-    settings: dict[str, Any] = Field(default_factory=dict, description="of the strategy")
-    rule_settings: dict[str, Any] = Field(default_factory=dict)
+    method: str = Field(description="one of `raynas list methods`, or a module of your own")
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$", description="left out: the method's name")
+    training_rule: str | None = Field(
+        None, description="one of `raynas list rules`, or a module of your own; left out: the method's own"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="of its strategy: see `raynas list strategies`")
+    rule_settings: dict[str, Any] = Field(
+        default_factory=dict, description="of its training rule: see `raynas list rules`"
+    )
     training: dict[str, Any] = Field(
         default_factory=dict, description="changes to [training] for this member's supernet"
     )
     partitions: PartitionSettings | None = Field(
-        None, description="its supernet is split in so many that share less; None: only if its method says so"
+        None, description="its supernet is split in so many that share less; left out: only if its method says so"
     )
-    supernet_seed: Seed | None = Field(None, description="None: the run's seed; members with equal supernets share one")
-    objectives: tuple[str, ...] | None = Field(None, description="None: the method's own")
+    supernet_seed: Seed | None = Field(
+        None, description="left out: the run's seed; members with equal supernets share one"
+    )
+    objectives: tuple[str, ...] | None = Field(
+        None,
+        description='what it minimises: "score", "cost" or names of evaluation.costs; left out: the method\'s own',
+    )
 
 
 class SelectorSettings(Settings):
     """How rankings are merged, and how many architectures go on."""
 
-    aggregator: str = "reliability"
+    aggregator: str = Field("reliability", description="one of `raynas list aggregators`, or a module of your own")
     leaders: int = Field(32, ge=1, description="best architectures of each member that every supernet scores")
-    finalists: int = Field(3, ge=1)
-    cost: str | None = Field("macs", description="the cost of the Pareto set; None: finalists by consensus alone")
+    finalists: int = Field(3, ge=1, description="architectures that are trained from scratch to the end")
+    cost: str | None = Field("macs", description="finalists are spread over the front of rank against this cost")
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
     short_epochs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
@@ -321,7 +342,7 @@ class RetrainingSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; None: any")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: any")
     calibration: int = Field(
         10,
         ge=0,
@@ -329,16 +350,16 @@ class RetrainingSettings(Settings):
         "selector.aggregator heeds them, calibrate the ranking, before which they are trained then",
     )
     cpus_per_trial: int = Field(1, ge=1)
-    gpus_per_trial: GPUs = 0.0
+    gpus_per_trial: GPUs = Field(0.0, description="a share of a GPU, or whole GPUs")
 
 
 class TableSettings(Settings):
     """The columns of a ground-truth table that stands in for supernets."""
 
-    key: str = "key"
-    reward: str = "reward"
-    report: str = "report"
-    cost: str | None = None
+    key: str = Field("key", description="the architecture, in the space's own notation")
+    reward: str = Field("reward", description="what searches see; higher is better")
+    report: str = Field("report", description="what is told of the best that is found")
+    cost: str | None = Field(None, description="a cost, which methods with a second objective lower; left out: none")
 
 
 class ClusterSettings(Settings):
@@ -359,13 +380,13 @@ DEFAULT_MEMBERS = (
 class Config(Settings):
     """Everything a run depends on."""
 
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of every random draw")
     space: SpaceSettings = SpaceSettings.model_validate({})
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     constraints: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="cost = the most that is allowed"
+        default_factory=dict, description="the most that is allowed of a cost, e.g. { macs = 3e6 }"
     )
     search: SearchSettings = SearchSettings()
     members: tuple[MemberSettings, ...] = DEFAULT_MEMBERS
@@ -538,18 +559,18 @@ def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> st
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
     """The settings in the section at `path`; a number in it is an entry of a list."""
     for part in path:
-        if not part.isdigit() and (section := _section(model, part)) is not None:
+        if not part.isdigit() and (section := section_of(model, part)) is not None:
             model = section
     return list(model.model_fields)
 
 
 def _paths(model: type[BaseModel]) -> list[str]:
     """Every setting of every section, dotted."""
-    sections = {name: _section(model, name) for name in model.model_fields}
+    sections = {name: section_of(model, name) for name in model.model_fields}
     return [f"{name}.{key}" for name, section in sections.items() if section for key in section.model_fields]
 
 
-def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+def section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     """The settings that a field holds, or its list's entries hold."""
     annotation = model.model_fields[name].annotation
     options = [annotation, *get_args(annotation)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -187,7 +187,7 @@ def build_supernet(config: Config, dataset: Dataset, *, seed: int, stand_alone: 
 
     build = load_module(config.space.name, "space", "search_spaces").supernet
     channels, height, _ = dataset.image_shape_CHW
-    given = {"in_channels": channels, "classes": dataset.classes, "resolution": height}
+    given = dict(zip(GIVEN["search_spaces"], (channels, dataset.classes, height), strict=True))
     what = "retraining.space_settings" if stand_alone else "space.settings"
     settings = _stand_alone(config).settings if stand_alone else config.space.settings
     arguments = _arguments(build, what, settings, given)
@@ -217,6 +217,20 @@ def build_strategy(member: MemberPlan, space: SearchSpace, probabilities: Sequen
         given["limits"] = member.limits
     what = f"members.{member.name}.settings"
     return _built(strategy, what, space, **_arguments(strategy, what, member.settings, given, space))
+
+
+GIVEN = {
+    "search_spaces": ("in_channels", "classes", "resolution"),
+    "raynas.training_rules": ("seed", "steps"),
+    "raynas.strategies": ("seed", "probabilities", "limits"),
+}
+"""What raynas itself gives to the members of those families that have settings of their own; it cannot be set."""
+
+
+def own_settings(package: str, name: str) -> type[Settings]:
+    """The settings of a space's supernet(), a training rule or a strategy; the first two load torch."""
+    member = load_member(package, name, "supernet" if package == "search_spaces" else None)
+    return _settings(_signature(member), GIVEN[package])
 
 
 def predicted_limits(config: Config) -> dict[str, float]:
@@ -353,19 +367,8 @@ def _arguments(
     build: Callable[..., Any], what: str, settings: Mapping[str, Any], given: Mapping[str, Any], *positional: Any
 ) -> dict[str, Any]:
     """What `build` is called with: `given`, and the settings, which must be keyword-only arguments of their types."""
-    try:
-        signature = inspect.signature(build, eval_str=True)
-    except NameError:  # an annotation that only type checkers import
-        signature = inspect.signature(build)
-    fields: dict[str, Any] = {
-        one.name: (
-            Any if one.annotation is one.empty or isinstance(one.annotation, str) else one.annotation,
-            ... if one.default is one.empty else one.default,
-        )
-        for one in signature.parameters.values()
-        if one.kind is one.KEYWORD_ONLY and one.name not in given
-    }
-    checked = validate(create_model("Arguments", __base__=_Arguments, **fields), settings, f"{what}.")
+    signature = _signature(build)
+    checked = validate(_settings(signature, given), settings, f"{what}.")
     arguments = {**given, **{name: getattr(checked, name) for name in settings}}
     try:
         signature.bind(*positional, **arguments)
@@ -375,6 +378,26 @@ def _arguments(
             f"{', '.join(['the space'] * len(positional) + list(arguments))}: {mistake}; add what it lacks."
         ) from None
     return arguments
+
+
+def _signature(build: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(build, eval_str=True)
+    except NameError:  # an annotation that only type checkers import
+        return inspect.signature(build)
+
+
+def _settings(signature: inspect.Signature, given: Container[str]) -> type[Settings]:
+    """The settings of something that is built: its keyword-only arguments, but for those that are `given`."""
+    fields: dict[str, Any] = {
+        one.name: (
+            Any if one.annotation is one.empty or isinstance(one.annotation, str) else one.annotation,
+            ... if one.default is one.empty else one.default,
+        )
+        for one in signature.parameters.values()
+        if one.kind is one.KEYWORD_ONLY and one.name not in given
+    }
+    return create_model("Arguments", __base__=_Arguments, **fields)
 
 
 def _built(build: Callable[..., Any], what: str, *arguments: Any, **settings: Any) -> Any:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from raynas import cli
+from raynas.config import Config, PartitionSettings, section_of
 from raynas.errors import UserError
+from raynas.plan import GIVEN
 from raynas.storage import Folder
 
 
@@ -36,6 +38,7 @@ Raynas = Callable[..., Ended]
 @pytest.fixture
 def raynas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Raynas:
     def run(*arguments: object) -> Ended:
+        monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setattr(sys, "argv", ["raynas", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -119,12 +122,45 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
-@pytest.mark.parametrize("family", list(cli.Family))
+@pytest.mark.parametrize("family", sorted(set(cli.Family) - {"settings"}))
 def test_every_family_is_listed_with_a_sentence_each(family: str, raynas: Raynas) -> None:
     listed = raynas("list", family)
     assert listed.code == 0
     names = [line.split()[0] for line in listed.out.splitlines()[1:] if not line.startswith(" ")]
     assert names and all(len(line.split()) > 1 for line in listed.out.splitlines() if not line.startswith(" "))
+
+
+def test_every_setting_is_listed_under_its_section(raynas: Raynas) -> None:
+    listed = [table.split("\n") for table in raynas("list", "settings").out.split("\n\n")]
+    assert all(len(line) <= 80 for table in listed for line in table)
+    keys = {table[0].split("  ")[0]: {line.split()[0] for line in table[1:] if line[:1].strip()} for table in listed}
+    for name in Config.model_fields:
+        section = section_of(Config, name)
+        if section is None:
+            assert name in keys["above all sections"], name
+        else:
+            own = {key for key in section.model_fields if section_of(section, key) is None}
+            assert own <= keys[f"[[{name}]]" if name == "members" else f"[{name}]"], name
+    assert set(PartitionSettings.model_fields) <= keys["[members.partitions]"]
+
+
+def test_types_and_defaults_are_told_in_words(raynas: Raynas) -> None:
+    lines = [" ".join(line.split()) for line in raynas("list", "settings").out.splitlines()]
+    assert "steps 800 optimisation steps (whole number from 1)" in lines
+    assert "method needed one of `raynas list methods`, or a module of your own" in lines
+    assert any(line.startswith("workers left out evaluator actors") for line in lines)
+    assert "settings {} of its strategy: see `raynas list strategies` ({ name =" in lines
+
+
+def test_members_are_listed_with_their_settings_but_for_what_raynas_gives_them(raynas: Raynas) -> None:
+    listed = {family: raynas("list", family).out for family in ("spaces", "rules", "strategies")}
+    assert "channels: 16 (whole number)" in listed["spaces"]
+    assert 'variant: "dense" ("dense" or "residual" or "mobile")' in listed["spaces"]
+    assert "samples: 16 (whole number)" in listed["rules"]
+    assert "mutation_rate: left out (number)" in listed["strategies"]
+    given = {"spaces": "search_spaces", "rules": "raynas.training_rules", "strategies": "raynas.strategies"}
+    for family, package in given.items():
+        assert not [name for name in GIVEN[package] if f" {name}: " in listed[family]]
 
 
 # --- a run's folder -------------------------------------------------------------------------------------------------

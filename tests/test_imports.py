@@ -60,8 +60,10 @@ def test_importing_raynas_loads_neither_torch_nor_ray(command: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "datasets"], ["list", "spaces"]])
-def test_help_and_lists_load_neither_torch_nor_ray(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *(["list", family] for family in ("settings", "methods", "strategies", "datasets"))]
+)
+def test_help_and_lists_but_those_of_what_holds_networks_load_neither_torch_nor_ray(arguments: list[str]) -> None:
     check = (
         "import sys, atexit; from raynas.cli import main\n"
         "atexit.register(lambda: print('LOADED', sorted({'torch', 'ray'} & set(sys.modules))))\n"

@@ -32,12 +32,24 @@ def test_the_digits_file_is_the_built_in_configuration() -> None:
 
 def test_the_digits_file_spells_out_every_setting() -> None:
     text = (CONFIGS / "digits.toml").read_text()
-    for section, settings in config.load(None).model_dump().items():
-        if isinstance(settings, dict) and section not in ("constraints", "space"):
-            body = re.search(rf"^\[{section}\](.*?)(?=^\[|\Z)", text, re.S | re.M)
-            assert body is not None, f"[{section}] is missing"
-            for key in settings:
-                assert re.search(rf"^(# )?{key} = ", body[1], re.M), f"{section}.{key} is missing"
+    heads = re.split(r"^\[+([a-z]+)\]+", text, flags=re.M)
+    bodies = {"": heads[0]}
+    for head, body in zip(heads[1::2], heads[2::2], strict=True):
+        bodies[head] = bodies.get(head, "") + body  # of [[members]] there are several
+    for key in config.Config.model_fields:
+        section = config.section_of(config.Config, key)
+        if section is None:
+            assert re.search(rf"^(# )?{key} = ", bodies[""], re.M), f"{key} is missing"
+        elif key != "table":
+            for setting in section.model_fields:
+                assert re.search(rf"^(# )?{setting} = ", bodies[key], re.M), f"{key}.{setting} is missing"
+    for key, section, body in (
+        ("table", config.TableSettings, ""),
+        ("partitions", config.PartitionSettings, "members"),
+    ):
+        assert re.search(rf"^# {key} = ", bodies[body], re.M), f"{key} is missing"
+        for setting in section.model_fields:
+            assert re.search(rf"\b{setting} = ", bodies[body]), f"{key}.{setting} is missing"
 
 
 @pytest.mark.parametrize("name", NAMES)
