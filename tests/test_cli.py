@@ -167,8 +167,8 @@ def test_gap_report_and_export_of_a_finished_run(raynas: Raynas, run_folder: Pat
 def test_half_a_file_is_told_by_its_path_and_nothing_is_changed(
     file: str, command: str, raynas: Raynas, run_folder: Path
 ) -> None:
-    for name in ("timings.json", "gap.json"):
-        (run_folder / name).write_text("[" + " " * 100 + "]")
+    for name, whole in (("timings.json", "[]"), ("gap.json", "{}")):
+        (run_folder / name).write_text(" " * 100 + whole)
     (broken,) = run_folder.glob(file)
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     before = content(run_folder)
@@ -216,6 +216,29 @@ def test_a_record_without_its_entries_names_them(file: str, key: str, raynas: Ra
     (record,) = run_folder.glob(file)
     record.write_text("{}")
     assert key in raynas(*search_again(run_folder)).line
+
+
+@pytest.mark.parametrize("command", ["report", "search"])
+@pytest.mark.parametrize(
+    ("file", "written", "told"),
+    [
+        ("gap.json", "[1, 2]", "no JSON object, but list"),
+        ("gap.json", '{"points": [{}]}', "without points.name"),
+        ("agreement.json", '{"rankers": [], "most_disputed": []}', "without tau"),
+        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "race": {"best": 1}}', "race.trained"),
+        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "front": [3]}', "front.likely"),
+        ("timings.json", '{"stage": 1}', "no list of stages"),
+        ("timings.json", '[{"stage": "x"}]', "no list of stages"),
+        ("members.json", "[]", "no JSON object"),
+        ("finalists/1/result.json", "[]", "no JSON object"),
+    ],
+)
+def test_a_record_of_another_shape_is_told_by_its_path(
+    file: str, written: str, told: str, command: str, raynas: Raynas, run_folder: Path
+) -> None:
+    (run_folder / file).write_text(written)
+    line = raynas(*(search_again(run_folder) if command == "search" else [command, run_folder])).line
+    assert f"{run_folder / file} is " in line and told in line and "delete it" in line
 
 
 def test_a_run_of_other_settings_is_named_with_what_differs(raynas: Raynas, run_folder: Path) -> None:
