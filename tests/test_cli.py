@@ -119,6 +119,18 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("leaderboard", "without a file, every strategy searches that needs nothing but scores"),
+        ("rank", "one per ranker (supernets, proxies, predictors, short trainings)"),
+    ],
+)
+def test_the_help_says_what_a_command_does(command: str, told: str, raynas: Raynas) -> None:
+    shown = " ".join(word for word in raynas(command, "--help").out.split() if word not in "│|")
+    assert told in shown and "built-in run" not in shown
+
+
 @pytest.mark.parametrize("family", list(cli.Family))
 def test_every_family_is_listed_with_a_sentence_each(family: str, raynas: Raynas) -> None:
     listed = raynas("list", family)
@@ -136,7 +148,7 @@ def test_gap_report_and_export_of_a_finished_run(raynas: Raynas, run_folder: Pat
     assert reported.code == 0 and Path(reported.out.splitlines()[-1]).read_text().startswith("<!doctype html>")
     model = run_folder.parent / "model"
     exported = raynas("export", run_folder, "--output", model)
-    assert exported.code == 0 and "verified after loading" in exported.out
+    assert exported.code == 0 and "logits of 8 test images verified after loading" in exported.out
     assert sorted(path.name for path in model.iterdir()) == ["card.json", "model.pt2", "weights.safetensors"]
 
 
