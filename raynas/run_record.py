@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from raynas import plan
 from raynas.config import SpaceSettings
 from raynas.errors import UserError
+from raynas.evaluation import REJECTED
 from raynas.space import SearchSpace
 from raynas.storage import Folder
 
@@ -257,7 +258,7 @@ def load_space(record: RunRecord) -> SearchSpace | None:
 
 def is_rejected(row: Row) -> bool:
     """Whether an evaluation has no score because the network breaks a constraint."""
-    return row["failure"] is not None and str(row["failure"]).startswith("constraint:")
+    return row["failure"] is not None and str(row["failure"]).startswith(REJECTED)
 
 
 def is_random(method: str) -> bool:
