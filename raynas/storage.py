@@ -29,13 +29,14 @@ class Folder:
     """
 
     def __init__(self, location: str) -> None:
+        expected = "expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
         try:
             self.location = location if "://" in location else str(Path(location).expanduser().resolve())
             self.filesystem, self.root = fs.FileSystem.from_uri(self.location)
         except (OSError, RuntimeError, pa.ArrowException) as fault:  # RuntimeError: a ~user that does not exist
-            raise UserError(
-                f"cannot use {location}: {reason(fault)}; expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
-            ) from None
+            raise UserError(f"cannot use {location}: {reason(fault)}; {expected}") from None
+        if "://" in location and not self.root.strip("/"):
+            raise UserError(f"cannot use {location}: it names no bucket and no folder; {expected}")
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.location,)
