@@ -49,8 +49,8 @@ def nothing_scored(failures: Iterable[str], limits: Mapping[str, float]) -> str:
             name, value, *_ = failure.removeprefix(REJECTED).split()
             least[name] = min(float(value), least.get(name, math.inf))
     told = "no candidate was scored: all were rejected or failed"
-    for name, value in least.items():
-        told += f"; the least {name} seen was {value:g}, raise constraints.{name} = {limits[name]:g}"
+    for name, seen in least.items():
+        told += f"; the least {name} seen was {seen:g}, raise constraints.{name} = {limits[name]:g}"
     return told
 
 
