@@ -99,7 +99,7 @@ def train(run: Run) -> None:
     """Train every supernet of the plan on shards; writes `supernets/<id>/`."""
     steps = {one.label: float(one.end - one.begin) for one in run.plan.supernets if not one.parts}
     with run.stage("supernets", steps, "steps"):
-        train_supernets(run.plan, run.arrays, run.folder, run.report)
+        train_supernets(run.plan, run.arrays, run.folder, run.report, run.progress.note)
 
 
 def select(run: Run) -> None:
