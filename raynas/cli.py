@@ -156,7 +156,14 @@ def leaderboard(
             "table.report=... and, optionally, table.cost=...",
         ),
     ],
-    config: ConfigFile = None,
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG.toml",
+            help="Settings, of which the space, members and search count; without a file, every strategy searches "
+            "that needs nothing but scores.",
+        ),
+    ] = None,
     space: Space = None,
     method: Methods = None,
     evaluations: Annotated[
@@ -230,8 +237,9 @@ def rank(
     """Search and rank in a run; or score any list of architectures with a run's supernets, proxies and predictors.
 
     Where selector.aggregator heeds calibration, as the default does, the calibration architectures are trained from
-    scratch before the ranking is made. The Parquet of a list has the columns architecture, name, one per supernet and
-    per proxy, and consensus; higher is better in all. The consensus heeds the calibration of a run that is ranked.
+    scratch before the ranking is made. The Parquet of a list has the columns architecture, name, one per ranker
+    (supernets, proxies, predictors, short trainings), and consensus; higher is better in all. The consensus heeds the
+    calibration of a run that is ranked.
     """
     folder, settings = _existing(run)
     if architectures is None:
@@ -301,11 +309,14 @@ def export(
 
     The folder has model.pt2 (torch.export), weights.safetensors and card.json.
     """
-    from raynas.export import export_finalist
+    from raynas.export import EXAMPLES, export_finalist
 
     folder, settings = _existing(run)
     card = export_finalist(folder, settings, output, rank)
-    _print(f"{output}: {card['name']}, test accuracy {100 * (1 - card['test_error']):.2f} %, verified after loading")
+    _print(
+        f"{output}: {card['name']}, test accuracy {100 * (1 - card['test_error']):.2f} %; logits of {EXAMPLES} "
+        "test images verified after loading"
+    )
 
 
 class Family(StrEnum):
@@ -432,12 +443,14 @@ def _session(folder: Folder, settings: Config, address: str | None, *, new: bool
     check_files(folder, settings)
     from raynas.distributed.pipeline import start
     from raynas.progress import Progress
-    from raynas.run import begin_run
+    from raynas.run import begin_run, begun_otherwise
 
     with Progress(_console()) as progress:
         run = start(settings, folder, address, progress)
         if new:
             begin_run(folder, settings, run.fingerprint)
+        for line in begun_otherwise(folder):
+            progress.note(line)
         yield run
 
 

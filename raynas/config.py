@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raynas.errors import UserError, closest, reason
-from raynas.members import full_path
+from raynas.members import full_path, load_member, members
 
 
 class Settings(BaseModel):
@@ -428,18 +428,24 @@ class Config(Settings):
             raise ValueError("expected at least one [[members]] entry; add one, or leave random_baseline on")
         if len(set(names)) < len(names):
             raise ValueError(f"expected members of different names, but got {names}; rename one")
-        for cost in self.constraints:
+        wanted = {f"constraints.{cost}": cost for cost in self.constraints}
+        if self.selector.cost is not None:
+            wanted["selector.cost"] = self.selector.cost
+        for setting, cost in wanted.items():
             if cost not in self.evaluation.costs:
-                raise ValueError(
-                    f"constraints.{cost} limits what is not measured; {closest(cost, self.evaluation.costs)}; "
-                    "correct it, or add it to evaluation.costs"
-                )
-        if self.selector.cost is not None and self.selector.cost not in self.evaluation.costs:
-            raise ValueError(
-                f"selector.cost {self.selector.cost!r} is not measured; "
-                f"{closest(self.selector.cost, self.evaluation.costs)}; correct it, or add it to evaluation.costs"
-            )
+                raise ValueError(self._unmeasured(setting, cost))
         return self
+
+    def _unmeasured(self, setting: str, cost: str) -> str:
+        """What to say of a cost that is not among those that are measured; raises UserError if one of these is none."""
+        costs, known = self.evaluation.costs, members("raynas.costs")
+        for one in costs:
+            if one not in known:
+                load_member("raynas.costs", one)  # its name may be what is wrong
+        if cost in known:
+            listed = json.dumps([*costs, cost], separators=(",", ":"))
+            return f"{setting}: {cost} is not among evaluation.costs; add --set 'evaluation.costs={listed}'"
+        return f"{setting}: {cost!r} is not among evaluation.costs; {closest(cost, {*costs, *known})}; correct it"
 
 
 def _numbered(stem: str, number: int) -> str:
@@ -519,7 +525,9 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _index(text: str, place: list[Any], key: str) -> int:
     if not text.isdigit() or int(text) >= len(place):
-        raise UserError(f"--set {key}: expected a number below {len(place)} in place of {text!r}.")
+        names = [one.get("name") or one.get("method") if isinstance(one, dict) else one for one in place]
+        listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+        raise UserError(f"--set {key}: expected a number below {len(place)} in place of {text!r}: {listed}.")
     return int(text)
 
 
@@ -549,10 +557,14 @@ def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> st
         return f"{name} is missing; add it"
     if kind in ("model_type", "dict_type"):
         message = "expected a section of settings"
+        if isinstance(fault["input"], str) and len(where) == 1 and "name" in _fields(model, where):
+            came += f"; write [{name}] name = {json.dumps(fault['input'])}"
     elif kind == "too_short":
         return f"{name}: expected at least one entry, but got none; name one, or leave it out"
     elif kind == "tuple_type":
         message = "expected a list"
+        if isinstance(fault["input"], dict):
+            came += f"; write [[{name}]]"
     return f"{name}: {message.replace('Input should be', 'expected')}{came}"
 
 

@@ -1,6 +1,7 @@
 """What was measured for an architecture, and who can measure."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,10 @@ ALONE = (PROXY, SHORT)
 
 PREDICTOR = "predictor_"
 """And of those that predict what supernets say, fitted to what these have scored."""
+
+REJECTED = "constraint:"
+"""What the failure of a candidate begins with that breaks a limit; the cost's name, its value, > and the limit follow.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,19 @@ def failed(architecture: Architecture, fault: Exception) -> Evaluation:
     if breaks_process(fault):
         raise fault
     return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
+
+
+def nothing_scored(failures: Iterable[str], limits: Mapping[str, float]) -> str:
+    """Why there is no score where all candidates failed so: with the least value seen of each cost beyond its limit."""
+    least: dict[str, float] = {}
+    for failure in failures:
+        if failure.startswith(REJECTED):
+            name, value, *_ = failure.removeprefix(REJECTED).split()
+            least[name] = min(float(value), least.get(name, math.inf))
+    told = "no candidate was scored: all were rejected or failed"
+    for name, seen in least.items():
+        told += f"; the least {name} seen was {seen:g}, raise constraints.{name} = {limits[name]:g}"
+    return told
 
 
 class Evaluator(Protocol):

@@ -39,10 +39,12 @@ def load_module(path: str, kind: str, known: str) -> Any:
     """
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)
-    if not all(part.isidentifier() for part in path.split(".")):
+    is_file = path.endswith(".py")
+    if is_file or not all(part.isidentifier() for part in path.split(".")):
         raise UserError(
             f"expected a {kind} as a name or as a module such as my_team.my_module, but got {path!r}; "
-            f"known: {', '.join(members(known))}, or a module of your own in {folder}."
+            f"{'leave out .py; ' if is_file else ''}known: {', '.join(members(known))}, or a module of your own in "
+            f"{folder}."
         )
     try:
         return importlib.import_module(path)

@@ -79,8 +79,8 @@ class Page:
             from plotly.offline import get_plotlyjs
         except ImportError:
             raise UserError(
-                "the HTML report needs plotly, which is not installed; pip install 'raynas[report]', "
-                "then raynas report on this folder."
+                "the HTML report needs plotly, which is not installed; pip install plotly, then "
+                "raynas report on this folder."
             ) from None
         scripts = [get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n"), _SCRIPT]
         # the page may run these two scripts and nothing else, and may not speak to the network

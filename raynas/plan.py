@@ -26,7 +26,7 @@ from raynas.config import (
     validate,
 )
 from raynas.errors import UserError, closest, raise_mistake_of_user
-from raynas.members import load_member, load_module
+from raynas.members import load_member, load_module, members
 from raynas.method import Method
 from raynas.partition import check_split, possible_parts
 from raynas.space import SearchSpace
@@ -255,10 +255,15 @@ def _check_stand_alone(config: Config, space: SearchSpace) -> None:
 def _check_space(config: Config, member: MemberSettings, method: Method) -> None:
     for name, value in method.space_settings.items():
         if config.space.settings.get(name) != value:
+            having = [one for one in members("search_spaces") if name in _settings_of_space(one)]
             raise UserError(
                 f"members.{member.name}: {member.method} needs space.settings.{name} = {json.dumps(value)}; set it, "
-                "in a space that has it, or take another method."
+                f"in a space that has it ({', '.join(having)}), or take another method."
             )
+
+
+def _settings_of_space(name: str) -> Mapping[str, Any]:
+    return inspect.signature(load_module(f"search_spaces.{name}", "space", "search_spaces").supernet).parameters
 
 
 def _supernets(

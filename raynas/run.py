@@ -13,7 +13,11 @@ from raynas.config import Config, check, content_hash, differences
 from raynas.errors import UserError
 from raynas.storage import Folder
 
-LIBRARIES = ("ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy", "scikit-learn")
+VERSIONS = "versions.json"
+NAMED = ("raynas", "ray", "torch", "torchvision", "optuna", "pyarrow", "numpy", "scipy", "scikit-learn")
+TOLD = ("raynas", "ray", "torch")
+"""Of which it is told that a run was begun with another version."""
+
 DATA = "data.json"
 MAY_CHANGE = ("cluster", "evaluation.workers", "search.cpus_per_member", "training.checkpoint_every_s")
 """What a run may be continued with other values of: nothing that its results depend on."""
@@ -33,7 +37,7 @@ def open_run(config: Config, storage: str, name: str | None) -> Folder:
         raise UserError(f"--name must be a plain folder name, but got {name!r}; use --storage for the place.")
     folder = Folder(storage) / name
     if folder.exists("config.toml"):
-        begun = settings_of(check(folder.read_toml("config.toml")))  # with what newer versions of raynas have added
+        begun = settings_of(_settings_in(folder))  # with what newer versions of raynas have added
         changed = differences(_binding(begun), _binding(settings))
         if changed:
             raise UserError(
@@ -50,8 +54,8 @@ def begin_run(folder: Folder, config: Config, fingerprint: str) -> None:
     """Make a folder this configuration's run, of these data, once all that can be refused has been looked at."""
     folder.write("config.toml", tomli_w.dumps(settings_of(config)).encode())  # first: it says whose the folder is
     folder.write_json(DATA, {"fingerprint": fingerprint})
-    versions = {"python": platform.python_version(), "raynas": raynas.__version__}
-    folder.write_json("versions.json", versions | {library: version(library) for library in LIBRARIES})
+    if not folder.exists(VERSIONS):  # a continued run keeps what it was begun with
+        folder.write_json(VERSIONS, {"python": platform.python_version(), **{name: _version(name) for name in NAMED}})
 
 
 def existing_run(location: str) -> tuple[Folder, Config]:
@@ -59,11 +63,15 @@ def existing_run(location: str) -> tuple[Folder, Config]:
     folder = Folder(location)
     if not folder.exists("config.toml"):
         raise UserError(f"{folder.location} is no run: it holds no config.toml; name the folder that `search` printed.")
-    settings = folder.read_toml("config.toml")
-    try:
-        return folder, check(settings)
-    except UserError as mistake:
-        raise UserError(f"{folder.path('config.toml')}: {mistake}") from None
+    return folder, _settings_in(folder)
+
+
+def begun_otherwise(folder: Folder) -> list[str]:
+    """One sentence on what had another version when the run was begun; none where all are the same."""
+    begun = folder.read_json(VERSIONS, ()) if folder.exists(VERSIONS) else {}
+    changed = [name for name in TOLD if name in begun and begun[name] != _version(name)]
+    told = ", ".join(f"{name} {begun[name]} (now {_version(name)})" for name in changed)
+    return [f"The run was begun with {told}; install that to continue it as it was begun."] if told else []
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -75,6 +83,20 @@ def same_data(run: Folder, fingerprint: str) -> None:
     """Raises UserError if a run was begun with other images."""
     if run.exists(DATA) and run.read_json(DATA, ("fingerprint",))["fingerprint"] != fingerprint:
         raise UserError(f"{run.location} was begun with other data under the same name; choose another --name.")
+
+
+def _settings_in(folder: Folder) -> Config:
+    """What a run was begun with; raises UserError, with the file, for what this version does not know."""
+    settings = folder.read_toml("config.toml")
+    try:
+        return check(settings)
+    except UserError as mistake:
+        told = f"{folder.path('config.toml')}: {mistake}"
+        raise UserError(" ".join([told, *begun_otherwise(folder)])) from None
+
+
+def _version(name: str) -> str:
+    return raynas.__version__ if name == "raynas" else version(name)
 
 
 def _binding(settings: dict[str, Any]) -> dict[str, Any]:

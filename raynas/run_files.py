@@ -5,6 +5,7 @@ from __future__ import annotations
 from raynas.checkpoint import check_weights, load_state, weights_file
 from raynas.config import Config
 from raynas.evaluation import SCORES
+from raynas.run_record import read_agreement, read_gap, read_timings
 from raynas.search import schema
 from raynas.storage import Folder
 
@@ -21,9 +22,8 @@ def check_files(run: Folder, config: Config) -> None:
 
     Of weights, which may be many, only what they say of themselves.
     """
-    for name in ("timings.json", "agreement.json", "gap.json"):
-        if run.exists(name):
-            run.read_json(name)
+    for read in (read_timings, read_agreement, read_gap):
+        read(run)
     if run.exists("members.json"):
         run.read_json("members.json", keys=())
     for name in run.names("supernets"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from raynas import plan
 from raynas.config import SpaceSettings
 from raynas.errors import UserError
+from raynas.evaluation import REJECTED
 from raynas.space import SearchSpace
 from raynas.storage import Folder
 
@@ -18,6 +19,17 @@ Row: TypeAlias = dict[str, Any]
 """One line of a table; what was not measured, and what was not a number, is None."""
 
 EVALUATION = ("index", "architecture", "canonical", "name", "member", "supernet", "loss", "error", "failure", "wall_s")
+AGREEMENT = (
+    *("rankers", "tau", "most_disputed", "most_disputed.name", "most_disputed.ranks"),
+    *(f"belief.{key}" for key in ("ranker", "agreement", "agreement_error", "weight", "weight_error")),
+    *("front.likely", "front.possible", "hypervolume.front", "hypervolume.finalists"),
+    *("race.trained", "race.trained.epochs", "race.trained.candidates", "race.best", "race.undecided"),
+)
+GAP = (
+    *(f"points.{key}" for key in ("name", "role", "rank", "stand_alone_error")),
+    *(f"near_best.{key}" for key in ("name", "probability", "within")),
+    *(f"stability.{key}" for key in ("name", "s_tau", "gt_tau", "gt_tau_std", "top", "of")),
+)
 RANKING = ("rank", "architecture", "name", "consensus", "on_front", "finalist")
 
 
@@ -182,13 +194,13 @@ class RunRecord:
 def read_run(folder: Folder) -> RunRecord:
     """Read a run's folder; files of stages that have not run may be missing.
 
-    Raises UserError if there is no `config.toml`, or if a file that is there is broken or lacks a column.
+    Raises UserError if there is no `config.toml`, or if a file that is there is broken or lacks something.
     """
     if not folder.exists("config.toml"):
         raise UserError(f"expected the folder of a run, but {folder.path('config.toml')} is not there; check its name.")
     config = folder.read_toml("config.toml")
     seconds: dict[str, float] = {}
-    for entry in _json(folder, "timings.json") or ():
+    for entry in read_timings(folder):
         seconds[entry["stage"]] = seconds.get(entry["stage"], 0.0) + float(entry["seconds"])
     evaluations = {}
     for name in folder.names("evaluations"):
@@ -210,10 +222,30 @@ def read_run(folder: Folder) -> RunRecord:
         ended=_json(folder, "members.json") or {},
         evaluations=evaluations,
         ranking=ranking,
-        agreement=_json(folder, "agreement.json"),
-        gap=_json(folder, "gap.json"),
+        agreement=read_agreement(folder),
+        gap=read_gap(folder),
         trials=_trials(folder, ranking or []),
     )
+
+
+def read_timings(folder: Folder) -> list[dict[str, Any]]:
+    """The stages that have ended, with their seconds; raises UserError if the file is something else."""
+    entries = folder.read_json("timings.json") if folder.exists("timings.json") else []
+    if not isinstance(entries, list) or not all(
+        isinstance(one, dict) and "stage" in one and isinstance(one.get("seconds"), int | float) for one in entries
+    ):
+        raise folder.broken("timings.json", "no list of stages and their seconds")
+    return entries
+
+
+def read_agreement(folder: Folder) -> Any:
+    """What rankers make of each other, or None before there is a ranking; raises UserError if the file lacks some."""
+    return _json(folder, "agreement.json", AGREEMENT)
+
+
+def read_gap(folder: Folder) -> Any:
+    """How far the ranking can be trusted, or None where that is not measured; raises UserError as `read_agreement`."""
+    return _json(folder, "gap.json", GAP)
 
 
 def load_space(record: RunRecord) -> SearchSpace | None:
@@ -226,7 +258,7 @@ def load_space(record: RunRecord) -> SearchSpace | None:
 
 def is_rejected(row: Row) -> bool:
     """Whether an evaluation has no score because the network breaks a constraint."""
-    return row["failure"] is not None and str(row["failure"]).startswith("constraint:")
+    return row["failure"] is not None and str(row["failure"]).startswith(REJECTED)
 
 
 def is_random(method: str) -> bool:
@@ -256,8 +288,8 @@ def _place(name: str, order: list[str]) -> tuple[bool, int]:
     return name not in order, order.index(name) if name in order else 0
 
 
-def _json(folder: Folder, name: str) -> Any:
-    return folder.read_json(name) if folder.exists(name) else None
+def _json(folder: Folder, name: str, keys: Sequence[str] = ()) -> Any:
+    return folder.read_json(name, keys) if folder.exists(name) else None
 
 
 def _number(value: Any) -> Any:

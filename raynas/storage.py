@@ -29,13 +29,14 @@ class Folder:
     """
 
     def __init__(self, location: str) -> None:
+        expected = "expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
         try:
             self.location = location if "://" in location else str(Path(location).expanduser().resolve())
             self.filesystem, self.root = fs.FileSystem.from_uri(self.location)
         except (OSError, RuntimeError, pa.ArrowException) as fault:  # RuntimeError: a ~user that does not exist
-            raise UserError(
-                f"cannot use {location}: {reason(fault)}; expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
-            ) from None
+            raise UserError(f"cannot use {location}: {reason(fault)}; {expected}") from None
+        if "://" in location and not self.root.strip("/"):
+            raise UserError(f"cannot use {location}: it names no bucket and no folder; {expected}")
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.location,)
@@ -113,15 +114,18 @@ class Folder:
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
     def read_json(self, name: str, keys: Sequence[str] | None = None) -> Any:
-        """Read JSON; raises UserError if the file is not JSON, or if `keys` are given and it is no object with them."""
+        """Read JSON; raises UserError if the file is not JSON, or if `keys` are given and it is no object with them.
+
+        A key such as `race.best` is looked for in the object `race`, or in each of a list of them, where there is one.
+        """
         try:
             value = json.loads(self.read(name))
         except ValueError as fault:
-            raise self._broken(name, f"not valid JSON ({fault})") from None
+            raise self.broken(name, f"not valid JSON ({fault})") from None
         if keys is not None and not isinstance(value, dict):
-            raise self._broken(name, f"no JSON object, but {type(value).__name__}")
-        if missing := [key for key in keys or () if key not in value]:
-            raise self._broken(name, f"without {', '.join(missing)}")
+            raise self.broken(name, f"no JSON object, but {type(value).__name__}")
+        if missing := [key for key in keys or () if not _holds(value, key)]:
+            raise self.broken(name, f"without {', '.join(missing)}")
         return value
 
     def read_toml(self, name: str) -> dict[str, Any]:
@@ -142,10 +146,14 @@ class Folder:
         try:
             table = pq.read_table(io.BytesIO(self.read(name)))
         except (pa.ArrowException, OSError) as fault:
-            raise self._broken(name, f"not a whole Parquet file ({reason(fault)})") from None
+            raise self.broken(name, f"not a whole Parquet file ({reason(fault)})") from None
         if missing := [column for column in columns if column not in table.column_names]:
-            raise self._broken(name, f"without the columns {', '.join(missing)}")
+            raise self.broken(name, f"without the columns {', '.join(missing)}")
         return table
+
+    def broken(self, name: str, what: str) -> UserError:
+        """The mistake to raise of a file that is not what it should be, e.g. `not valid JSON`."""
+        return UserError(f"{self.path(name)} is {what}; delete it, and the same `raynas search` makes it anew.")
 
     def _put(self, path: str, content: bytes) -> None:
         try:
@@ -164,5 +172,12 @@ class Folder:
             why = "it is not there" if isinstance(fault, FileNotFoundError) and action == "read" else reason(fault)
             raise UserError(f"cannot {action} {self.path(name)}: {why}; {mend}.") from None
 
-    def _broken(self, name: str, what: str) -> UserError:
-        return UserError(f"{self.path(name)} is {what}; delete it, and the same `raynas search` makes it anew.")
+
+def _holds(value: dict[str, Any], key: str) -> bool:
+    """Whether an object has a key, or what it has of its first part has the rest."""
+    part, dot, rest = key.partition(".")
+    if not dot:
+        return key in value
+    inside = value.get(part) or []
+    entries = inside if isinstance(inside, list) else [inside]
+    return all(isinstance(one, dict) and _holds(one, rest) for one in entries)

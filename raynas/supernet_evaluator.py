@@ -23,7 +23,7 @@ from raynas.calibration import Statistics
 from raynas.config import DataSettings, EvaluationSettings
 from raynas.data import Split
 from raynas.depthwise import accelerate
-from raynas.evaluation import SCORES, Evaluation, failed
+from raynas.evaluation import REJECTED, SCORES, Evaluation, failed
 from raynas.fine_tuning import fine_tuned
 from raynas.fitted_head import features, fit_head
 from raynas.members import load_member
@@ -57,7 +57,7 @@ class Costs:
         """Which limit these costs break, in words; None if they keep all."""
         for name, cost in zip(self.names, costs, strict=True):
             if cost > self.limits.get(name, math.inf):
-                return f"constraint: {name} {cost:g} > {self.limits[name]:g}"
+                return f"{REJECTED} {name} {cost:g} > {self.limits[name]:g}"
         return None
 
 

@@ -122,6 +122,18 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("leaderboard", "without a file, every strategy searches that needs nothing but scores"),
+        ("rank", "one per ranker (supernets, proxies, predictors, short trainings)"),
+    ],
+)
+def test_the_help_says_what_a_command_does(command: str, told: str, raynas: Raynas) -> None:
+    shown = " ".join(word for word in raynas(command, "--help").out.split() if word not in "│|")
+    assert told in shown and "built-in run" not in shown
+
+
 @pytest.mark.parametrize("family", sorted(set(cli.Family) - {"settings"}))
 def test_every_family_is_listed_with_a_sentence_each(family: str, raynas: Raynas) -> None:
     listed = raynas("list", family)
@@ -172,7 +184,7 @@ def test_gap_report_and_export_of_a_finished_run(raynas: Raynas, run_folder: Pat
     assert reported.code == 0 and Path(reported.out.splitlines()[-1]).read_text().startswith("<!doctype html>")
     model = run_folder.parent / "model"
     exported = raynas("export", run_folder, "--output", model)
-    assert exported.code == 0 and "verified after loading" in exported.out
+    assert exported.code == 0 and "logits of 8 test images verified after loading" in exported.out
     assert sorted(path.name for path in model.iterdir()) == ["card.json", "model.pt2", "weights.safetensors"]
 
 
@@ -203,8 +215,8 @@ def test_gap_report_and_export_of_a_finished_run(raynas: Raynas, run_folder: Pat
 def test_half_a_file_is_told_by_its_path_and_nothing_is_changed(
     file: str, command: str, raynas: Raynas, run_folder: Path
 ) -> None:
-    for name in ("timings.json", "gap.json"):
-        (run_folder / name).write_text("[" + " " * 100 + "]")
+    for name, whole in (("timings.json", "[]"), ("gap.json", "{}")):
+        (run_folder / name).write_text(" " * 100 + whole)
     (broken,) = run_folder.glob(file)
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     before = content(run_folder)
@@ -252,6 +264,29 @@ def test_a_record_without_its_entries_names_them(file: str, key: str, raynas: Ra
     (record,) = run_folder.glob(file)
     record.write_text("{}")
     assert key in raynas(*search_again(run_folder)).line
+
+
+@pytest.mark.parametrize("command", ["report", "search"])
+@pytest.mark.parametrize(
+    ("file", "written", "told"),
+    [
+        ("gap.json", "[1, 2]", "no JSON object, but list"),
+        ("gap.json", '{"points": [{}]}', "without points.name"),
+        ("agreement.json", '{"rankers": [], "most_disputed": []}', "without tau"),
+        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "race": {"best": 1}}', "race.trained"),
+        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "front": [3]}', "front.likely"),
+        ("timings.json", '{"stage": 1}', "no list of stages"),
+        ("timings.json", '[{"stage": "x"}]', "no list of stages"),
+        ("members.json", "[]", "no JSON object"),
+        ("finalists/1/result.json", "[]", "no JSON object"),
+    ],
+)
+def test_a_record_of_another_shape_is_told_by_its_path(
+    file: str, written: str, told: str, command: str, raynas: Raynas, run_folder: Path
+) -> None:
+    (run_folder / file).write_text(written)
+    line = raynas(*(search_again(run_folder) if command == "search" else [command, run_folder])).line
+    assert f"{run_folder / file} is " in line and told in line and "delete it" in line
 
 
 def test_a_run_of_other_settings_is_named_with_what_differs(raynas: Raynas, run_folder: Path) -> None:

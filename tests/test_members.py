@@ -57,6 +57,7 @@ def test_the_users_own_modules_lie_in_the_working_folder(own: Path) -> None:
         ("raynas.costs", "raynas.costs.macz", "unknown cost 'macz'; did you mean 'macs'?"),
         ("raynas.aggregators", "my_team.borda", "unknown aggregator 'my_team.borda'"),
         ("raynas.methods", "./my_method.py", "expected a method as a name or as a module such as"),
+        ("raynas.methods", "my_method.py", "but got 'my_method.py'; leave out .py; known: "),
         ("raynas.methods", "", "expected a method as a name or as a module such as"),
         ("raynas.methods", "..nsga2", "expected a method as a name or as a module such as"),
     ],

@@ -133,8 +133,13 @@ def test_a_strategy_that_aims_below_limits_is_given_those_of_its_objectives() ->
 
 def test_a_method_that_needs_a_setting_of_the_space_refuses_a_space_without() -> None:
     space = {"name": "nas_bench_macro", "settings": {"channels": 8}}
-    with pytest.raises(UserError, match=r"members.scarlet: scarlet needs space.settings.stabiliser = true; set it"):
+    told = (
+        r"members.scarlet: scarlet needs space.settings.stabiliser = true; set it, .*mobilenet_chain, nas_bench_macro\)"
+    )
+    with pytest.raises(UserError, match=told):
         plan({"method": "scarlet"}, space=space)
+    with pytest.raises(UserError, match=r"space.settings.growing = true; set it, in a space that has it \(pnas_cell\)"):
+        plan({"method": "pnas"}, space=space)
     space["settings"] = {"channels": 8, "stabiliser": True}
     (scarlet,) = plan({"method": "scarlet"}, space=space).members
     assert scarlet.objectives == ("loss", "macs", "parameters")

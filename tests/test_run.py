@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import raynas
 from raynas.config import Config, load
 from raynas.errors import UserError
-from raynas.run import begin_run, existing_run, open_run, same_data
+from raynas.run import begin_run, begun_otherwise, existing_run, open_run, same_data
 from raynas.storage import Folder
 
 
@@ -35,6 +36,27 @@ def test_a_begun_run_is_read_back_with_its_versions(begun: Folder) -> None:
     folder, config = existing_run(begun.location)
     assert folder.location == begun.location and config == load(None)
     assert {"python", "raynas", "ray", "torch"} <= set(begun.read_json("versions.json"))
+
+
+def test_a_run_keeps_the_versions_that_it_was_begun_with_and_others_are_told(begun: Folder) -> None:
+    assert not begun_otherwise(begun)
+    versions = begun.read_json("versions.json")
+    begun.write_json("versions.json", versions | {"torch": "1.0", "numpy": "1.0"})
+    begin_run(begun, load(None), "images")
+    assert begun.read_json("versions.json")["torch"] == "1.0"
+    (told,) = begun_otherwise(begun)
+    assert f"was begun with torch 1.0 (now {versions['torch']});" in told
+
+
+def test_a_run_of_another_version_is_told_by_its_file_and_that_version(begun: Folder, tmp_path: Path) -> None:
+    begun.write("config.toml", b"future = 1\n" + begun.read("config.toml"))
+    for read in (lambda: existing_run(begun.location), lambda: again(tmp_path)):
+        with pytest.raises(UserError, match=r"run/config\.toml: unknown setting 'future'.*\.$"):
+            read()
+        begun.write_json("versions.json", begun.read_json("versions.json") | {"raynas": "9.9"})
+        with pytest.raises(UserError, match=r"'future'.*\. The run was begun with raynas 9\.9 \(now .*\); install"):
+            read()
+        begun.write_json("versions.json", begun.read_json("versions.json") | {"raynas": raynas.__version__})
 
 
 def test_the_same_settings_find_the_same_folder_with_or_without_a_name(begun: Folder, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_names_are_sorted_and_hide_what_is_being_written(folder: Folder) -> None
         folder.names("a")
 
 
-@pytest.mark.parametrize("location", ["ftp://host/runs", "nonsense://x", "~no-such-user-here/runs"])
+@pytest.mark.parametrize("location", ["ftp://host/runs", "nonsense://x", "~no-such-user-here/runs", "s3://", "gs://"])
 def test_a_storage_that_there_is_not_is_told(location: str) -> None:
     with pytest.raises(UserError, match="expected a folder, s3://"):
         Folder(location)

@@ -30,11 +30,15 @@ DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The least that a stage needs at once: bundles, each of which must fit on one node."""
+    """The least that a stage needs at once: bundles, each of which must fit on one node.
+
+    settings: what to lower where there are too few CPUs, and where too few GPUs.
+    """
 
     stage: str
     bundles: tuple[Bundle, ...]
     arithmetic: str
+    settings: Mapping[str, Sequence[str]]
 
 
 def connect(address: str | None) -> None:
@@ -77,26 +81,34 @@ def demands(plan: Plan) -> list[Demand]:
             continue
         training = supernet.training
         one = bundle(training.cpus_per_replica, training.gpus_per_replica)
+        several = ("training.replicas",) if training.replicas > 1 else ()
         found.append(
             Demand(
                 f"training supernet {supernet.label}",
                 (one,) * training.replicas,
-                f"{training.replicas} replicas x {_words(one)}; lower training.replicas or training.cpus_per_replica",
+                f"{training.replicas} replicas x {words(one)}",
+                {"CPU": (*several, "training.cpus_per_replica"), "GPU": (*several, "training.gpus_per_replica")},
             )
         )
     evaluation, search = config.evaluation, config.search
     worker, member = bundle(evaluation.cpus_per_worker, evaluation.gpus_per_worker), bundle(search.cpus_per_member)
     workers = evaluation.workers or 1
+    several = ("evaluation.workers",) if workers > 1 else ()
     found.append(
         Demand(
             "the population",
             (worker,) * workers + (member,),
-            f"{workers} evaluation workers x {_words(worker)} + at least one of {len(plan.members)} members x "
-            f"{_words(member)}; lower evaluation.workers, evaluation.cpus_per_worker or search.cpus_per_member",
+            f"{workers} evaluation workers x {words(worker)} + at least one of {len(plan.members)} members x "
+            f"{words(member)}",
+            {
+                "CPU": (*several, "evaluation.cpus_per_worker", "search.cpus_per_member"),
+                "GPU": (*several, "evaluation.gpus_per_worker"),
+            },
         )
     )
     trial = bundle(config.retraining.cpus_per_trial, config.retraining.gpus_per_trial)
-    found.append(Demand("retraining", (trial,), f"1 trial x {_words(trial)}; lower retraining.cpus_per_trial"))
+    settings = {"CPU": ("retraining.cpus_per_trial",), "GPU": ("retraining.gpus_per_trial",)}
+    found.append(Demand("retraining", (trial,), f"1 trial x {words(trial)}", settings))
     return found
 
 
@@ -107,10 +119,12 @@ def require(plan: Plan) -> None:
     try:
         while lacking := next((one for one in demands(plan) if not fits(one.bundles, _nodes())), None):
             if time.monotonic() >= deadline:
+                nodes = _nodes()
                 raise UserError(
-                    f"{lacking.stage} needs {_words(_total(lacking.bundles))} ({lacking.arithmetic}), but the cluster "
-                    f"has {_words(_total(_nodes()))} on {len(_nodes())} node(s); or add nodes, or set cluster.wait_s "
-                    "for a cluster that grows."
+                    f"{lacking.stage} needs {words(total(lacking.bundles))} ({lacking.arithmetic}), but the cluster "
+                    f"has {words(total(nodes))} on {len(nodes)} node(s); lower "
+                    f"{' or '.join(_to_lower(lacking, nodes))}, add nodes, or set cluster.wait_s for a cluster that "
+                    "grows."
                 )
             if lacking != asked:  # a request replaces the one before
                 _request(lacking.bundles)
@@ -119,6 +133,16 @@ def require(plan: Plan) -> None:
     finally:
         if asked is not None:
             _request(())  # a request that stands would keep the cluster from shrinking again
+
+
+def _to_lower(demand: Demand, nodes: Sequence[Bundle]) -> list[str]:
+    """The settings of what there is too little of: CPUs, GPUs, or both."""
+
+    def alone(bundles: Sequence[Bundle], kind: str) -> list[Bundle]:
+        return [{"CPU": 0, kind: one.get(kind, 0)} for one in bundles]
+
+    short = [kind for kind in demand.settings if not fits(alone(demand.bundles, kind), alone(nodes, kind))]
+    return list(dict.fromkeys(setting for kind in short or demand.settings for setting in demand.settings[kind]))
 
 
 def require_shared(folder: Folder) -> None:
@@ -195,20 +219,22 @@ def cause(fault: BaseException) -> BaseException:
     return fault.cause if isinstance(fault, ray.exceptions.RayTaskError) else fault
 
 
+def total(bundles: Sequence[Bundle]) -> Bundle:
+    """What several ask for together."""
+    return {key: sum(one.get(key, 0.0) for one in bundles) for key in ("CPU", "GPU")}
+
+
+def words(one: Bundle) -> str:
+    """A bundle as people say it: `1 CPU and 2 GPUs`."""
+    return " and ".join(f"{much:g} {key}{'s' if much != 1 else ''}" for key, much in one.items() if much) or "nothing"
+
+
 def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _nodes() -> list[Bundle]:
     return [{key: node["Resources"].get(key, 0.0) for key in ("CPU", "GPU")} for node in _alive()]
-
-
-def _total(bundles: Sequence[Bundle]) -> Bundle:
-    return {key: sum(one.get(key, 0.0) for one in bundles) for key in ("CPU", "GPU")}
-
-
-def _words(one: Bundle) -> str:
-    return " and ".join(f"{much:g} {key}{'s' if much != 1 else ''}" for key, much in one.items() if much) or "nothing"
 
 
 def _slots(node: Bundle, one: Bundle) -> int:

@@ -32,6 +32,7 @@ from raynas.progress import Progress
 from raynas.racing import race
 from raynas.run import same_data
 from raynas.run_files import CANDIDATES
+from raynas.run_record import read_timings
 from raynas.search import read_evaluations, record_file
 from raynas.selector import (
     consensus,
@@ -65,9 +66,8 @@ class Run:
             stopped = False
         finally:
             self.progress.finish(stopped=stopped)
-            timings = self.folder.read_json("timings.json") if self.folder.exists("timings.json") else []
-            timings.append({"stage": name, "seconds": self.progress.seconds[name]})
-            self.folder.write_json("timings.json", timings)
+            ended = {"stage": name, "seconds": self.progress.seconds[name]}
+            self.folder.write_json("timings.json", [*read_timings(self.folder), ended])
 
     @property
     def report(self) -> cluster.Progress:
@@ -99,7 +99,7 @@ def train(run: Run) -> None:
     """Train every supernet of the plan on shards; writes `supernets/<id>/`."""
     steps = {one.label: float(one.end - one.begin) for one in run.plan.supernets if not one.parts}
     with run.stage("supernets", steps, "steps"):
-        train_supernets(run.plan, run.arrays, run.folder, run.report)
+        train_supernets(run.plan, run.arrays, run.folder, run.report, run.progress.note)
 
 
 def select(run: Run) -> None:

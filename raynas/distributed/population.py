@@ -13,7 +13,7 @@ from ray.tune.logger import TBXLoggerCallback
 from raynas.architecture import Architecture
 from raynas.distributed.cluster import Progress, bundle
 from raynas.errors import UserError
-from raynas.evaluation import SCORES, Evaluation
+from raynas.evaluation import SCORES, Evaluation, nothing_scored
 from raynas.members import load_member
 from raynas.plan import MemberPlan, Plan, build_strategy
 from raynas.search import Record, Remembering, record_file, search
@@ -145,12 +145,18 @@ def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any,
     try:
         for figures in member_search(member, plan, run, pool, selector, probabilities):
             tune.report(figures)
-        failure = None if figures["evaluations"] else "no candidate was scored: all were rejected or failed"
+        failure = None if figures["evaluations"] else _nothing_scored(member, plan, run)
     except (ray.exceptions.RayError, UserError):
         raise
     except Exception as fault:
         failure = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
     tune.report({**figures, "failure": failure})
+
+
+def _nothing_scored(member: MemberPlan, plan: Plan, run: Folder) -> str:
+    name = record_file(member.name)  # there is none where the strategy asked for nothing
+    failures = run.read_table(name)["failure"].to_pylist() if run.exists(name) else []
+    return nothing_scored(failures, plan.config.constraints)
 
 
 def _end(failure: str | None, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:

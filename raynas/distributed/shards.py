@@ -22,7 +22,7 @@ from raynas import device as devices
 from raynas.checkpoint import load_state, load_weights, save_state, save_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
-from raynas.distributed.cluster import DEATHS, Progress, bundle, cause
+from raynas.distributed.cluster import DEATHS, Progress, bundle, cause, total, words
 from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
 from raynas.errors import UserError, raise_mistake_of_user, reason
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits
@@ -36,6 +36,8 @@ IN_FLIGHT = 2
 """Calls queued at each replica, so that none waits for the driver between two points of the curve."""
 MOST_DEATHS = 5
 """After so many deaths without progress a shard is given up."""
+PATIENCE_S = 20.0
+"""After so long without room it is told that a shard waits."""
 
 
 class Replica:
@@ -135,12 +137,15 @@ class Replica:
         }
 
 
-def train_supernets(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress) -> None:
+def train_supernets(
+    plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, report: Progress, note: Callable[[str], None]
+) -> None:
     """Train every supernet of a plan that the folder does not hold yet, as many at a time as there is room for.
 
     Those that are made of others wait for them: partitions for the split that follows their joint warm-up.
     """
     data = ray.put(arrays)
+    at_work: set[str] = set()
 
     async def train() -> None:
         tasks: dict[str, asyncio.Task[None]] = {}
@@ -150,7 +155,7 @@ def train_supernets(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder,
                 tasks[file] = asyncio.create_task(_after([tasks[one] for one in needs if one in tasks], work))
 
         for one in plan.supernets:  # each stands behind those that it needs
-            own = partial(train_supernet, one, plan.config, data, run, report)
+            own = partial(train_supernet, one, plan.config, data, run, report, note, at_work)
             if one.split is None:
                 make(state_file(one.id), own)
             elif one.part is not None:
@@ -191,9 +196,18 @@ def _untrained(plan: SupernetPlan) -> dict[str, Any]:
 
 
 async def train_supernet(
-    plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, report: Progress
+    plan: SupernetPlan,
+    config: Config,
+    data: ray.ObjectRef,
+    run: Folder,
+    report: Progress,
+    note: Callable[[str], None],
+    at_work: set[str],
 ) -> None:
-    """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed."""
+    """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed.
+
+    note: told if there is no room for the shard, unless others of the run are `at_work`, whose ids it joins.
+    """
     state = _untrained(plan)
     if plan.split is not None:
         warm_up = run.read_json(state_file(plan.split.warm_up))
@@ -203,15 +217,26 @@ async def train_supernet(
             )
             return
     one = bundle(plan.training.cpus_per_replica, plan.training.gpus_per_replica)
-    group = placement_group([one] * plan.training.replicas, strategy="PACK")
+    bundles = [one] * plan.training.replicas
+    group = placement_group(bundles, strategy="PACK")
     try:
-        await group.ready()
+        placed = asyncio.ensure_future(group.ready())
+        while not (await asyncio.wait({placed}, timeout=PATIENCE_S))[0]:
+            if not at_work:
+                note(
+                    f"training supernet {plan.label} waits for {words(total(bundles))}: there is no room for it in the "
+                    "cluster now."
+                )
+                break
+        await placed
+        at_work.add(plan.id)
         state |= await _train(plan, config, data, run, group, report)
     except (ray.exceptions.RayTaskError, DivergenceError) as fault:
         if not isinstance(reason := cause(fault), DivergenceError):
             raise
         state["failure"] = f"diverged: {reason}; lower the learning rate of this supernet's training"
     finally:
+        at_work.discard(plan.id)
         remove_placement_group(group)
     run.write_json(state_file(plan.id), state)
 

@@ -22,7 +22,7 @@ from raynas.errors import UserError
 from raynas.members import load_member
 from raynas.plan import MemberPlan, build_strategy, make_plan
 from raynas.progress import Progress
-from raynas.run import begin_run, open_run, same_data, settings_of
+from raynas.run import begin_run, begun_otherwise, open_run, same_data, settings_of
 from raynas.storage import Folder
 from raynas.strategy import Strategy, learns
 from raynas.table_evaluator import SEARCH_SCHEMA, TableEvaluator, search_table
@@ -85,7 +85,7 @@ def search_tables(
     searched = Searched(run, table, members, _read(run))
     parts = searched.parts
     with Progress(Console()) as progress:
-        for line in _remarks(table, plan.members, members):
+        for line in (*begun_otherwise(run), *_remarks(table, plan.members, members)):
             progress.note(line)
         jobs = [(one, seed) for seed in range(repeats) for one in members if (one.name, seed) not in parts]
         task = f"{len(members)} members"

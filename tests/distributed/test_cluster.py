@@ -88,16 +88,25 @@ def test_as_many_evaluators_as_are_started_fit_beside_a_member(monkeypatch: pyte
 REFUSED = [
     (
         {"training": {"replicas": 4}},
-        "training supernet uniform needs 4 CPUs (4 replicas x 1 CPU; lower training.replicas or "
-        "training.cpus_per_replica), but the cluster has 2 CPUs on 1 node(s)",
+        "training supernet uniform needs 4 CPUs (4 replicas x 1 CPU), but the cluster has 2 CPUs on 1 node(s); lower "
+        "training.replicas or training.cpus_per_replica, add nodes, or set cluster.wait_s for a cluster that grows.",
     ),
-    ({"training": {"gpus_per_replica": 1}}, "needs 1 CPU and 1 GPU (1 replicas x 1 CPU and 1 GPU"),
+    (
+        {"training": {"gpus_per_replica": 1}},
+        "needs 1 CPU and 1 GPU (1 replicas x 1 CPU and 1 GPU), but the cluster has 2 CPUs on 1 node(s); lower "
+        "training.gpus_per_replica, add nodes,",
+    ),
     (
         {"evaluation": {"workers": 2}},
         "the population needs 2.25 CPUs (2 evaluation workers x 1 CPU + at least one of 2 members x 0.25 CPUs",
     ),
+    (
+        {"evaluation": {"workers": 2, "gpus_per_worker": 0.5}},
+        "; lower evaluation.workers or evaluation.cpus_per_worker or search.cpus_per_member or evaluation.gpus_per_wor",
+    ),
     ({"search": {"cpus_per_member": 2}}, "the population needs 3 CPUs"),
     ({"retraining": {"cpus_per_trial": 3}}, "retraining needs 3 CPUs (1 trial x 3 CPUs"),
+    ({"retraining": {"gpus_per_trial": 1}}, "; lower retraining.gpus_per_trial, add nodes"),
 ]
 
 

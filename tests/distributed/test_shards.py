@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from raynas.checkpoint import load_weights
 from raynas.data import load
@@ -43,7 +44,7 @@ def test_replicas_killed_in_mid_epoch_are_replaced_and_the_weights_are_those_of_
     config = small_config(training={"steps": STEPS, "replicas": 2})
     plan, supernet = rule_plan("uniform", config)
     whole, broken = Folder(str(tmp_path / "whole")), Folder(str(tmp_path / "broken"))
-    asyncio.run(train_supernet(supernet, plan.config, data, whole, silent))
+    asyncio.run(train_supernet(supernet, plan.config, data, whole, silent, print, set()))
     killed: list[int] = []
     begun: list[float] = []
 
@@ -55,7 +56,7 @@ def test_replicas_killed_in_mid_epoch_are_replaced_and_the_weights_are_those_of_
             assert len(replicas) == 2
             killed.extend(kill(lambda: [replicas[len(killed)]], lambda: True))
 
-    asyncio.run(train_supernet(supernet, plan.config, data, broken, disturb))
+    asyncio.run(train_supernet(supernet, plan.config, data, broken, disturb, print, set()))
     assert len(killed) == 2
     weights = f"supernets/{supernet.id}/weights.safetensors"
     assert whole.read(weights) == broken.read(weights)
@@ -68,7 +69,7 @@ def test_replicas_killed_in_mid_epoch_are_replaced_and_the_weights_are_those_of_
 def test_one_replica_trains_what_a_bare_trainer_trains(data: ray.ObjectRef, tmp_path: Path) -> None:
     config = small_config(training={"averaging": 0.5, "snapshots": 1})
     plan, supernet = rule_plan("parsec", config, samples=2)
-    asyncio.run(train_supernet(supernet, plan.config, data, Folder(str(tmp_path)), silent))
+    asyncio.run(train_supernet(supernet, plan.config, data, Folder(str(tmp_path)), silent, print, set()))
     bare = make_trainer("parsec", config, samples=2)
     while bare.step < supernet.training.steps:
         bare.advance()
@@ -96,7 +97,7 @@ def test_a_diverging_supernet_is_written_down_as_failed_and_the_others_are_train
         ]
     )
     plan, run = make_plan(config), Folder(str(tmp_path))
-    train_supernets(plan, load("digits").to_numpy(), run, silent)
+    train_supernets(plan, load("digits").to_numpy(), run, silent, print)
     diverged, trained = (run.read_json(f"supernets/{one.id}/state.json") for one in plan.supernets)
     assert diverged["failure"].startswith("diverged: the loss is ")
     assert not run.exists(f"supernets/{diverged['id']}/weights.safetensors")
@@ -104,12 +105,36 @@ def test_a_diverging_supernet_is_written_down_as_failed_and_the_others_are_train
     assert run.exists(f"supernets/{trained['id']}/weights.safetensors")
 
 
+@pytest.mark.parametrize(("at_work", "told"), [(set(), 1), ({"another"}, 0)])
+def test_a_shard_that_gets_no_room_is_told_unless_others_of_the_run_are_at_work(
+    at_work: set[str], told: int, data: ray.ObjectRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "PATIENCE_S", 0.1)
+    plan, supernet = rule_plan("uniform", small_config(training={"steps": 2, "cpus_per_replica": 2}))
+    taken = placement_group([{"CPU": 1}])
+    ray.get(taken.ready())
+    noted: list[str] = []
+
+    async def train() -> None:
+        training = asyncio.create_task(
+            train_supernet(supernet, plan.config, data, Folder(str(tmp_path)), silent, noted.append, at_work)
+        )
+        await asyncio.sleep(1)
+        remove_placement_group(taken)
+        await training
+
+    asyncio.run(train())
+    assert len(noted) == told
+    assert all(one.startswith("training supernet uniform waits for 2 CPUs: there is no room") for one in noted)
+    assert supernet.id not in at_work
+
+
 def test_what_is_no_death_is_told_and_not_tried_again(data: ray.ObjectRef, tmp_path: Path) -> None:
     plan, supernet = rule_plan("uniform")
     run = Folder(str(tmp_path))
     run.write(f"supernets/{supernet.id}/{CHECKPOINT}", b"half a checkpoi")
     with pytest.raises(ray.exceptions.RayTaskError) as told:
-        asyncio.run(train_supernet(supernet, plan.config, data, run, silent))
+        asyncio.run(train_supernet(supernet, plan.config, data, run, silent, print, set()))
     assert isinstance(told.value.cause, UserError)
     assert "delete the folder" in str(told.value.cause)
     assert not run.exists(f"supernets/{supernet.id}/state.json")

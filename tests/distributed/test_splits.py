@@ -68,7 +68,7 @@ def plan() -> Plan:
 def run(cluster: None, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A run whose supernets are trained."""
     folder = Folder(str(tmp_path_factory.mktemp("run")))
-    train_supernets(plan, load("digits").to_numpy(), folder, silent)
+    train_supernets(plan, load("digits").to_numpy(), folder, silent, print)
     return folder
 
 
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_and_continued_is_the_undisturbed_one_to_the_byte(
         half = bare(run, plan, second)
         half.advance()
         save_state(again, f"supernets/{second.id}/{CHECKPOINT}", half.state_dict())
-    train_supernets(plan, load("digits").to_numpy(), again, note)
+    train_supernets(plan, load("digits").to_numpy(), again, note, print)
     assert begun == {one.label: float(moment == "within a partition") for one in gone if not one.parts}
     results = ("weights.safetensors", "snapshot-6.safetensors", JOINED)
     assert files(again, *results) == files(run, *results)
@@ -203,7 +203,7 @@ def test_a_warm_up_that_diverges_ends_its_partitions_and_nothing_else(cluster: N
     member, other = SETTINGS["members"]
     config = small_config(**{**SETTINGS, "members": [{**member, "training": {"learning_rate": 1e30}}, other]})
     plan, folder = make_plan(config), Folder(str(tmp_path))
-    train_supernets(plan, load("digits").to_numpy(), folder, silent)
+    train_supernets(plan, load("digits").to_numpy(), folder, silent, print)
     warm_up, first, second, whole, fair = (folder.read_json(f"supernets/{one.id}/state.json") for one in plan.supernets)
     assert warm_up["failure"].startswith("diverged: ")
     assert first["failure"] == second["failure"] == f"goes on from uniform_few_shot_warm_up, which {warm_up['failure']}"
