@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from raynas.config import Config, section_of
 from raynas.datasets import listing
-from raynas.members import family as members_of
+from raynas.members import family as sentences
 from raynas.plan import GIVEN, own_settings
 
 PACKAGES = {"spaces": "search_spaces", "rules": "raynas.training_rules"}
@@ -30,14 +31,14 @@ MANY = 1e9
 """Bounds from here on, as of seeds, are not worth a word."""
 
 
-def members(family: str) -> Table:
+def family(name: str) -> Table:
     """A row for each member of a family, its name and what it is, followed by the settings of those that have any."""
-    package = PACKAGES.get(family, f"raynas.{family}")
+    package = PACKAGES.get(name, f"raynas.{name}")
     table = _table("name", "what it is")
-    for name, sentence in (listing() if family == "datasets" else members_of(package)).items():
-        table.add_row(name, Text(sentence))
+    for member, sentence in (listing() if name == "datasets" else sentences(package)).items():
+        table.add_row(member, Text(sentence))
         if package in GIVEN:
-            for setting, default, words, _ in _settings(own_settings(package, name)):
+            for setting, default, words, _ in _settings(own_settings(package, member)):
                 table.add_row("", Padding(Text(f"{setting}: {default} ({words})"), (0, 0, 0, 2)))
     return table
 
@@ -60,13 +61,23 @@ def _sections(model: type[BaseModel], path: str, about: str | None) -> Iterator[
             yield from _sections(section, f"{path}.{key}".lstrip("."), field.description or section.__doc__)
 
 
+class _AnyType(GenerateJsonSchema):
+    """Of a type that JSON does not know, as a user's own space may have, nothing is said."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        """No schema instead of an error."""
+        del schema, error_info
+        return {}
+
+
 def _settings(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     """Of each setting: its name, its default as in TOML, the values that it takes in words, and its description."""
-    schemas = model.model_json_schema().get("properties", {})
+    schemas = model.model_json_schema(schema_generator=_AnyType).get("properties", {})
     for key, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if section_of(model, key) is None:
-            shown = "needed" if field.is_required() else "left out" if default is None else json.dumps(default)
+            told = "left out" if default is None else json.dumps(default, default=str)
+            shown = "needed" if field.is_required() else told
             yield key, shown, _in_words(schemas[key]), field.description or ""
 
 
@@ -79,9 +90,9 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if "type" not in schema:
         return "value"
     if schema["type"] == "array":
-        return f"[{_in_words(schema['items'])}, ...]"
+        return f"[{_in_words(schema.get('items', {}))}, ...]"
     if schema["type"] == "object":
-        values = schema["additionalProperties"]
+        values = schema.get("additionalProperties", True)
         return f"{{ name = {_in_words({} if values is True else values)} }}"
     bounds = [f"{word} {schema[bound]:g}" for bound, word in BOUNDS.items() if schema.get(bound, math.inf) < MANY]
     return " ".join([TYPES[schema["type"]], *bounds])

@@ -349,7 +349,7 @@ def list_(family: Annotated[Family, typer.Argument(metavar="FAMILY", help="What 
             console.print(section)
             console.print()
     else:
-        console.print(catalogue.members(family))
+        console.print(catalogue.family(family))
 
 
 def main(*command: str) -> None:

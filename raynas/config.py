@@ -558,13 +558,13 @@ def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> st
     if kind in ("model_type", "dict_type"):
         message = "expected a section of settings"
         if isinstance(fault["input"], str) and len(where) == 1 and "name" in _fields(model, where):
-            came += f"; write [{name}] name = {json.dumps(fault['input'])}"
+            came += f"; set {name}.name = {json.dumps(fault['input'])}"
     elif kind == "too_short":
         return f"{name}: expected at least one entry, but got none; name one, or leave it out"
     elif kind == "tuple_type":
         message = "expected a list"
-        if isinstance(fault["input"], dict):
-            came += f"; write [[{name}]]"
+        if isinstance(fault["input"], dict) and name == "members":
+            came += "; write [[members]]"
     return f"{name}: {message.replace('Input should be', 'expected')}{came}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LIBRARIES = (
-    f"{Path(__file__).parent}{os.sep}",
+    *(f"{Path(__file__).parents[1] / package}{os.sep}" for package in ("raynas", "search_spaces")),
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
     "<",
 )

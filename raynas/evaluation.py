@@ -36,13 +36,28 @@ class Evaluation:
     failure: str | None = None
 
 
+def in_words(fault: BaseException) -> str:
+    """What went wrong, in one line."""
+    return f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
+
+
+def lacks_memory(fault: BaseException) -> bool:
+    """Whether a device has too little memory: types are told by name and text, so that nothing of torch is needed."""
+    lacking = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    return _is(fault, "OutOfMemoryError") or (isinstance(fault, RuntimeError) and any(x in str(fault) for x in lacking))
+
+
 def breaks_process(fault: BaseException) -> bool:
     """Whether an accelerator has failed the whole process: all that is asked of it after this fails at once.
 
-    Older torch has no type for it, only the text. To be out of memory is not such a fault.
+    Older torch has no type for it, only the text. To lack memory is not such a fault.
     """
-    named = any(kind.__name__ == "AcceleratorError" for kind in type(fault).__mro__)  # by name: no torch here
-    return named or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+    broken = _is(fault, "AcceleratorError") or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+    return broken and not lacks_memory(fault)
+
+
+def _is(fault: BaseException, name: str) -> bool:
+    return any(kind.__name__ == name for kind in type(fault).__mro__)
 
 
 def failed(architecture: Architecture, fault: Exception) -> Evaluation:
@@ -52,7 +67,7 @@ def failed(architecture: Architecture, fault: Exception) -> Evaluation:
     """
     if breaks_process(fault):
         raise fault
-    return Evaluation(architecture, (), f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}")
+    return Evaluation(architecture, (), in_words(fault))
 
 
 def nothing_scored(failures: Iterable[str], limits: Mapping[str, float]) -> str:

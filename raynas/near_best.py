@@ -55,7 +55,6 @@ def probability_near_best(
     if known_A.sum() < ENOUGH or not known_A[chosen] or np.ptp(accuracy_A[known_A]) == 0:
         return None
     calibrated = posterior(scores_RA, accuracy_A, choices_AB)
-    assert calibrated is not None  # with so many accuracies
     merit_A = np.round(calibrated.merits()[0], 9)  # equal merits must not differ by rounding
     slope = _slope(merit_A[calibrated.rows], accuracy_A[calibrated.rows])
     others = others[np.argsort(-merit_A[others], kind="stable")[:MOST_LIKELY]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -71,7 +72,7 @@ def begun_otherwise(folder: Folder) -> list[str]:
     begun = folder.read_json(VERSIONS, ()) if folder.exists(VERSIONS) else {}
     changed = [name for name in TOLD if name in begun and begun[name] != _version(name)]
     told = ", ".join(f"{name} {begun[name]} (now {_version(name)})" for name in changed)
-    return [f"The run was begun with {told}; install that to continue it as it was begun."] if told else []
+    return [f"The run was begun with {told}; install those versions to continue it as it was begun."] if told else []
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -91,8 +92,10 @@ def _settings_in(folder: Folder) -> Config:
     try:
         return check(settings)
     except UserError as mistake:
-        told = f"{folder.path('config.toml')}: {mistake}"
-        raise UserError(" ".join([told, *begun_otherwise(folder)])) from None
+        told = [f"{folder.path('config.toml')}: {mistake}"]
+        with contextlib.suppress(UserError):  # the one that matters is told
+            told += begun_otherwise(folder)
+        raise UserError(" ".join(told)) from None
 
 
 def _version(name: str) -> str:

@@ -85,7 +85,7 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ("evaluation.score=accuracy", "'loss' or 'error'"),
         ("evaluation.costs=macs", "expected a list"),
         ("training=3", "training: expected a section of settings, but got 3"),
-        ("space=x", """space: expected a section of settings, but got 'x'; write [space] name = "x"."""),
+        ("space=x", """space: expected a section of settings, but got 'x'; set space.name = "x"."""),
         ("members=3", "members: expected a list"),
         ('members={method = "nsga2"}', "but got {'method': 'nsga2'}; write [[members]]"),
         ("members.nsga2.name=x", "below 5 in place of 'nsga2': 0 random_search, 1 regularized_evolution, 2 nsga2, 3"),

@@ -1,19 +1,30 @@
-"""Why nothing was scored, told from how the candidates failed."""
+"""Which faults are of a candidate, and which of the device that it ran on."""
 
 from __future__ import annotations
 
-from raynas.evaluation import nothing_scored
+import pytest
+import torch
+
+from raynas.evaluation import breaks_process, lacks_memory
 
 
-def test_the_least_value_of_each_cost_beyond_its_limit_is_told() -> None:
-    failures = [f"constraint: latency_ms {value} > 1" for value in (4.5, 3.1, 7)]
-    told = nothing_scored(
-        [*failures, "RuntimeError: a fault", "constraint: macs 3e+06 > 2"], {"latency_ms": 1, "macs": 2}
-    )
-    assert "the least latency_ms seen was 3.1, raise constraints.latency_ms = 1;" in told
-    assert told.endswith("the least macs seen was 3e+06, raise constraints.macs = 2")
+class AcceleratorError(RuntimeError):
+    """As torch's, which cannot be made by hand."""
 
 
-def test_where_no_limit_was_broken_none_is_named() -> None:
-    told = "no candidate was scored: all were rejected or failed"
-    assert nothing_scored(["RuntimeError: a fault"], {"macs": 2}) == nothing_scored([], {}) == told
+@pytest.mark.parametrize(
+    ("fault", "lacks", "breaks"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True, False),
+        (AcceleratorError("CUDA error: out of memory"), True, False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True, False),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), True, False),
+        (AcceleratorError("CUDA error: an illegal memory access was encountered"), False, True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("shapes do not match"), False, False),
+        (ValueError("out of memory"), False, False),
+    ],
+    ids=str,
+)
+def test_want_of_memory_is_no_broken_device(fault: Exception, lacks: bool, breaks: bool) -> None:
+    assert (lacks_memory(fault), breaks_process(fault)) == (lacks, breaks)

@@ -475,7 +475,9 @@ def test_a_members_deleted_record_is_made_anew_and_no_training_again(run: Run, h
     raynas(head, "search", toml, storage_option, storage, "--name", anew.name)
     for name in later:
         assert (anew / name).read_bytes() == (run.path / name).read_bytes(), name
-    for trained in run.path.glob("race/*.parquet"):
+    rungs = list(run.path.glob("race/*.parquet"))
+    assert len(rungs) == 2
+    for trained in rungs:
         assert (anew / "race" / trained.name).stat().st_mtime_ns == trained.stat().st_mtime_ns
 
 

@@ -81,9 +81,11 @@ def measure(
 
 def posterior(
     scores_RA: NDArray[np.float64], calibration_A: NDArray[np.float64], choices_AB: NDArray[np.int64]
-) -> Calibrated | None:
-    """What `measure` takes its merits from; None where fewer than two accuracies are known."""
-    return _agreed(scores_RA).calibrated(calibration_A, choices_AB)
+) -> Calibrated:
+    """What `measure` takes its merits from; raises ValueError where fewer than two accuracies are known."""
+    if (calibrated := _agreed(scores_RA).calibrated(calibration_A, choices_AB)) is None:
+        raise ValueError("expected two accuracies or more of architectures that a ranker has scored")
+    return calibrated
 
 
 class _Agreed(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -23,6 +24,9 @@ Bundle = dict[str, float]
 
 ROUNDING = 1e-9
 """What sums of shares such as 0.2 may be off by: Ray counts in ten-thousandths."""
+
+LOOK_S = 120.0
+"""Far more than a node needs to start a process and look for a file."""
 
 DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 """What a call to an actor raises when its process is killed: the second, when Ray did so for want of memory."""
@@ -156,8 +160,15 @@ def require_shared(folder: Folder) -> None:
         looks = [_look(node, folder, probe) for node in nodes]
         for node, look in zip(nodes, looks, strict=True):
             try:
-                seen = ray.get(look)
-            except ray.exceptions.TaskUnschedulableError:  # the node has died by now
+                seen = ray.get(look, timeout=LOOK_S)
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.GetTimeoutError:
+                where = node["NodeManagerAddress"]
+                raise UserError(
+                    f"node {where} of the cluster has run no task within {LOOK_S:g} s; mend it, or take it out."
+                ) from None
+            except ray.exceptions.RayError:  # the node has died by now
                 continue
             if not seen:
                 raise UserError(
@@ -165,7 +176,8 @@ def require_shared(folder: Folder) -> None:
                     f"machine writes to {folder.location}; name such a folder, or s3://BUCKET/FOLDER, by --storage."
                 )
     finally:
-        folder.filesystem.delete_file(f"{folder.root}/{probe}")
+        with contextlib.suppress(OSError):
+            folder.filesystem.delete_file(f"{folder.root}/{probe}")
 
 
 def _look(node: Mapping[str, Any], folder: Folder, name: str) -> ray.ObjectRef:

@@ -25,7 +25,8 @@ from raynas.config import Config
 from raynas.data import Dataset, Split, split
 from raynas.distributed.cluster import DEATHS, bundle, cause
 from raynas.distributed.splits import Joined, read_joined
-from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process
+from raynas.errors import UserError
+from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process, in_words
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator
@@ -41,9 +42,9 @@ PATIENCE_S = 20.0
 """So long places for all workers are waited for before fewer are asked for."""
 MOST_DEATHS = 3
 """A candidate that was alone at the death of so many workers is the reason for it, and has failed."""
-MOST_RANKERS = 32
-"""A worker keeps so many: more than a population has supernets, which its members ask for in turn, as each that was
-dropped is built anew; fewer than a run's snapshots, of which each is asked for once."""
+MOST_RANKERS = 100
+"""A worker keeps so many: more than most populations have supernets, which their members ask for in turn, as each that
+was dropped is built anew."""
 
 T = TypeVar("T")
 
@@ -106,7 +107,14 @@ class EvaluatorWorker:
         else:
             if len(self.evaluators) == MOST_RANKERS:
                 del self.evaluators[next(iter(self.evaluators))]
-            found = self._load(ranker, weights)
+            try:
+                found = self._load(ranker, weights)
+            except Exception as fault:
+                if breaks_process(fault):  # no candidate's doing, and no other worker's luck
+                    raise UserError(
+                        f"an evaluator's device does not work: {in_words(fault)}; see its driver."
+                    ) from fault
+                raise
         self.evaluators[ranker] = found
         return found
 
@@ -218,10 +226,15 @@ class EvaluatorPool:
     async def _admit(self, worker: Any) -> None:
         """Let a hired worker have work once it answers: it waits for ever where its place is on a node that is gone.
 
-        One that dies before joins, too: the next call finds it dead, and another is hired.
+        Another is hired for one that dies before; where none lives, the last joins, and the next call tells.
         """
-        with contextlib.suppress(ray.exceptions.RayError):
-            await worker.ready.remote()
+        for _ in range(MOST_DEATHS):
+            try:
+                await worker.ready.remote()
+                break
+            except ray.exceptions.RayError:
+                ray.kill(worker)
+                worker = self._hire()
         self.idle.put_nowait(worker)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -258,15 +271,19 @@ class EvaluatorPool:
 
     async def _score(self, asked: Asked, chosen: Sequence[Architecture] = (), deaths: int = 0) -> None:
         """Let the next worker that is idle score these, or else its share of what waits; and so on, as long as any."""
+        ranker = asked.ranker
+        try:
+            weights = await self._weights(ranker)
+        except Exception as fault:
+            self._give_up(asked, chosen or self.waiting.pop(asked, ()), fault)
+            return
         worker = await self.idle.get()
         architectures = chosen or self._share(asked)
         if not architectures:
             self.idle.put_nowait(worker)
             return
-        ranker = asked.ranker
+        began = time.monotonic()
         try:
-            weights = await self._weights(ranker)
-            began = time.monotonic()
             if asked.candidates:
                 known = {one: self.costs[one] for one in architectures if one in self.costs}
                 evaluations = await worker.evaluate.remote(ranker, weights, architectures, known)

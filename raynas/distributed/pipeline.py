@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,8 @@ from raynas.selector import (
     with_race,
 )
 from raynas.storage import Folder
+
+SCORED = pa.schema([("architecture", pa.string()), ("score", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,13 @@ def _search(run: Run) -> None:
 
 
 def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
-    """The candidates with what short trainings say of them, each of which is on file in `race/` once it has ended."""
+    """The candidates with what short trainings say of them, each of which is on file in `race/` once it has ended.
+
+    What failed is not, and is tried again.
+    """
     settings = run.plan.config.selector
     networks = [decode(one) for one in candidates.column("architecture").to_pylist()]
-    known = scores_of({name: candidates.column(name).to_numpy() for name in candidates.column_names})
+    said = scores_of({name: candidates.column(name).to_numpy() for name in candidates.column_names})
 
     def train(epochs: int, runners: list[Architecture]) -> list[float]:
         ranker, file = f"{SHORT}{epochs}", f"race/{SHORT}{epochs}.parquet"
@@ -170,11 +176,12 @@ def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
             done, waiting = ray.wait(waiting)
             for call in done:
                 (ended[calls[call]],) = merits({ranker: ray.get(call)}, 0)[ranker]
-            rows = [{"architecture": encode(one), "score": ended[one]} for one in sorted(ended)]
-            run.folder.write_table(file, pa.Table.from_pylist(rows))
+            known = [(one, score) for one, score in sorted(ended.items()) if not math.isnan(score)]
+            columns = {"architecture": [encode(one) for one, _ in known], "score": [score for _, score in known]}
+            run.folder.write_table(file, pa.table(columns, SCORED))
 
     with run.stage("race", {f"{SHORT}{settings.short_epochs[0]}": float(len(networks))}, "trainings"):
-        rungs = race(networks, np.array(list(known.values())), settings.short_epochs, settings.finalists, train)
+        rungs = race(networks, np.array(list(said.values())), settings.short_epochs, settings.finalists, train)
     return with_race(candidates, rungs)
 
 

@@ -13,7 +13,7 @@ from ray.tune.logger import TBXLoggerCallback
 from raynas.architecture import Architecture
 from raynas.distributed.cluster import Progress, bundle
 from raynas.errors import UserError
-from raynas.evaluation import SCORES, Evaluation, nothing_scored
+from raynas.evaluation import SCORES, Evaluation, in_words, nothing_scored
 from raynas.members import load_member
 from raynas.plan import MemberPlan, Plan, build_strategy
 from raynas.search import Record, Remembering, record_file, search
@@ -149,7 +149,7 @@ def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any,
     except (ray.exceptions.RayError, UserError):
         raise
     except Exception as fault:
-        failure = f"{type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        failure = in_words(fault)
     tune.report({**figures, "failure": failure})
 
 

@@ -24,7 +24,7 @@ from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
 from raynas.distributed.population import run_trials
 from raynas.errors import UserError
-from raynas.evaluation import failed
+from raynas.evaluation import breaks_process, in_words
 from raynas.members import load_member
 from raynas.plan import Plan, build_supernet
 from raynas.retraining import StandAloneTraining
@@ -96,10 +96,13 @@ def _holds(folder: Folder, file: str, row: Mapping[str, Any]) -> bool:
 def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen: Trials, data: list[Any]) -> None:
     """A Tune trial: what goes wrong in a network's training is that network's failure, and the run goes on.
 
-    A death, a full disk or a broken file is not: Tune begins the trial again, and in the end the run is stopped.
+    A death, a full disk or a broken file is not: Tune begins the trial again, and in the end the run is stopped. It
+    does so also with what has broken its process, which is of no use to the next network, and finds the failure.
     """
     place = config["place"]
     row, folder = chosen[place], run / place
+    if _holds(folder, "result.json", row):
+        return
     role = "finalist" if place.startswith("finalists/") else "calibration"
     known = {"architecture": row["architecture"], "name": plan.space.print(decode(row["architecture"])), "role": role}
     known |= {"rank": row["rank"]} if role == "finalist" else {}
@@ -112,8 +115,11 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
     except (ray.exceptions.RayError, UserError):
         raise
     except Exception as fault:
-        figures["failure"] = failed(decode(row["architecture"]), fault).failure
-    folder.write_json("result.json", {**known, **figures})
+        folder.write_json("result.json", {**known, **figures, "failure": in_words(fault)})
+        if breaks_process(fault):
+            raise
+    else:
+        folder.write_json("result.json", {**known, **figures})
 
 
 def _trained(plan: Plan, dataset: Dataset, encoding: str, places: Sequence[Folder], *, test: bool) -> dict[str, Any]:

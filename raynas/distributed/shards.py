@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 from numpy.typing import NDArray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -25,6 +24,7 @@ from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause, total, words
 from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
 from raynas.errors import UserError, raise_mistake_of_user, reason
+from raynas.evaluation import breaks_process, lacks_memory
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits
 from raynas.replica_group import ReplicaGroup, lost_partner
 from raynas.storage import Folder
@@ -36,8 +36,8 @@ IN_FLIGHT = 2
 """Calls queued at each replica, so that none waits for the driver between two points of the curve."""
 MOST_DEATHS = 5
 """After so many deaths without progress a shard is given up."""
-PATIENCE_S = 20.0
-"""After so long without room it is told that a shard waits."""
+PATIENCE_S = 10.0
+"""After twice as long without room it is told that a shard waits."""
 
 
 class Replica:
@@ -97,15 +97,15 @@ class Replica:
         what = f"training supernet {self.plan.label}"
         try:
             yield
-        except torch.OutOfMemoryError as fault:
-            wanted = ". ".join(reason(fault).split(". ")[:2])  # how the memory is shared out follows
-            raise UserError(
-                f"{what}: {wanted}; lower training.batch_size, or choose smaller space.settings."
-            ) from fault
         except (UserError, DivergenceError):
             raise
         except Exception as fault:
-            if not lost_partner(fault):  # which a network of the user's own meets in the sums of its BatchNorm
+            if lacks_memory(fault):
+                wanted = ". ".join(reason(fault).split(". ")[:2])  # how the memory is shared out follows
+                raise UserError(
+                    f"{what}: {wanted}; lower training.batch_size, or choose smaller space.settings."
+                ) from fault
+            if not _is_death(fault):  # a network of the user's own loses its partner in the sums of its BatchNorm
                 raise_mistake_of_user(what, fault)
             raise
 
@@ -220,9 +220,10 @@ async def train_supernet(
     bundles = [one] * plan.training.replicas
     group = placement_group(bundles, strategy="PACK")
     try:
-        placed = asyncio.ensure_future(group.ready())
+        placed, alone = asyncio.ensure_future(group.ready()), 0
         while not (await asyncio.wait({placed}, timeout=PATIENCE_S))[0]:
-            if not at_work:
+            alone = 0 if at_work else alone + 1
+            if alone == 2:  # not only for a moment between two others
                 note(
                     f"training supernet {plan.label} waits for {words(total(bundles))}: there is no room for it in the "
                     "cluster now."
@@ -291,5 +292,5 @@ async def _run(plan: SupernetPlan, replicas: list[Any], report: Progress) -> dic
 
 
 def _is_death(fault: Exception) -> bool:
-    """Whether a replica died, or lost a partner, of whose death Ray may tell later."""
-    return isinstance(fault, DEATHS) or lost_partner(cause(fault))
+    """Whether a replica died, or its device broke, or it lost a partner, of whose death Ray may tell later."""
+    return isinstance(fault, DEATHS) or lost_partner(cause(fault)) or breaks_process(cause(fault))

@@ -99,6 +99,22 @@ def test_what_cannot_be_trained_has_failed_and_calibrates_nothing(
     assert found[ONE] == -result(run, first)["validation_error"] and found[OTHER] != found[OTHER]
 
 
+def test_what_breaks_a_process_ends_it_and_has_failed_for_the_next_attempt(
+    run: Folder, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place,) = chosen = {f"calibration/{encode(ONE)}": row(ONE)}
+    with monkeypatch.context() as patched:
+        patched.setattr(retraining_trials, "StandAloneTraining", _broken_device)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            train(place, chosen)
+    assert result(run, place)["failure"] == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert train(place, chosen) == []
+
+
+def _broken_device(*_: Any, **__: Any) -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def _out_of_memory(*_: Any, **__: Any) -> None:
     raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
