@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +87,8 @@ def posterior(
     return calibrated
 
 
-class _Agreed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Agreed:
     """What rankers make of each other: as in `Trust`, without standard errors.
 
     slope_R: what a ranker's loading is multiplied by to be its weight. filled_RA: Gumbel scores, what is missing being
