@@ -336,7 +336,7 @@ class RetrainingSettings(Settings):
     space_settings: dict[str, Any] = Field(
         default_factory=dict, description="changes to space.settings for the networks that are trained from scratch"
     )
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(4, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -344,7 +344,7 @@ class RetrainingSettings(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: any")
     calibration: int = Field(
-        10,
+        20,
         ge=0,
         description="architectures spread over random search's ranking: they measure the gap and, where the "
         "selector.aggregator heeds them, calibrate the ranking, before which they are trained then",
