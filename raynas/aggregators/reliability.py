@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def reliability(
     """
     agreed = _agreed(scores_RA)
     calibrated = agreed.calibrated(calibration_A, choices_AB)
-    merit_A = agreed.merit_A if calibrated is None else calibrated.merits()[0]
+    merit_A = agreed.trust.merit_A if calibrated is None else calibrated.merits()[0]
     return np.asarray(scaled_ranks(np.round(merit_A, 9)[None])[0])  # equal merits must not differ by rounding
 
 
@@ -72,10 +72,9 @@ def measure(
     """
     agreed = _agreed(scores_RA)
     error_R = _jackknife(agreed.correlation_RR, agreed.count_RR)
-    weights, merits = (agreed.weight_R, agreed.slope_R * error_R), (agreed.merit_A, agreed.deviation_A)
     if (calibrated := agreed.calibrated(calibration_A, choices_AB)) is not None:
-        weights, merits = calibrated.weights(), calibrated.merits()
-    return Trust(agreed.agreement_R, error_R, *weights, *merits)
+        return Trust(agreed.trust.agreement_R, error_R, *calibrated.weights(), *calibrated.merits())
+    return replace(agreed.trust, agreement_error_R=error_R, weight_error_R=agreed.slope_R * error_R)
 
 
 def posterior(
@@ -89,17 +88,14 @@ def posterior(
 
 @dataclass(frozen=True, slots=True)
 class _Agreed:
-    """What rankers make of each other: as in `Trust`, without standard errors.
+    """What rankers make of each other, without standard errors of agreement and weights, which are NaN.
 
     slope_R: what a ranker's loading is multiplied by to be its weight. filled_RA: Gumbel scores, what is missing being
     what the others expect of it.
     """
 
-    agreement_R: NDArray[np.float64]
+    trust: Trust
     slope_R: NDArray[np.float64]
-    weight_R: NDArray[np.float64]
-    merit_A: NDArray[np.float64]
-    deviation_A: NDArray[np.float64]
     filled_RA: NDArray[np.float64]
     correlation_RR: NDArray[np.float64]
     count_RR: NDArray[np.float64]
@@ -108,11 +104,12 @@ class _Agreed:
         self, calibration_A: NDArray[np.float64] | None, choices_AB: NDArray[np.int64] | None
     ) -> Calibrated | None:
         """What accuracies make of it; None where fewer than two are known."""
-        if calibration_A is None or np.sum(~np.isnan(calibration_A + self.merit_A)) < 2:
+        trust = self.trust
+        if calibration_A is None or np.sum(~np.isnan(calibration_A + trust.merit_A)) < 2:
             return None
-        trust_R = np.maximum(np.abs(self.agreement_R), LEAST)
+        trust_R = np.maximum(np.abs(trust.agreement_R), LEAST)
         return Calibrated(
-            self.filled_RA, trust_R, self.weight_R, self.merit_A, self.deviation_A, calibration_A, choices_AB
+            self.filled_RA, trust_R, trust.weight_R, trust.merit_A, trust.deviation_A, calibration_A, choices_AB
         )
 
 
@@ -129,16 +126,10 @@ def _agreed(scores_RA: NDArray[np.float64]) -> _Agreed:
     vote_R = 1 / excess_RR.sum(axis=1)
     slope_R = vote_R / (loading_R**2 @ vote_R + noise)
     filled_RA = np.where(known_RA, z_RA, loading_R[:, None] * merit_A)
-    return _Agreed(
-        agreement_R,
-        slope_R,
-        slope_R * loading_R,
-        merit_A,
-        np.sqrt(noise / precision_A),
-        filled_RA,
-        correlation_RR,
-        count_RR,
-    )
+    unknown_R = np.full(len(slope_R), np.nan)
+    deviation_A = np.sqrt(noise / precision_A)
+    trust = Trust(agreement_R, unknown_R, slope_R * loading_R, unknown_R, merit_A, deviation_A)
+    return _Agreed(trust, slope_R, filled_RA, correlation_RR, count_RR)
 
 
 def _correlations(z_RA: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

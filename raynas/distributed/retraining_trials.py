@@ -64,7 +64,7 @@ def calibration_accuracies(run: Folder) -> dict[Architecture, float]:
 
 def retrain(plan: Plan, arrays: Mapping[str, NDArray[Any]], run: Folder, chosen: Trials, report: Progress) -> None:
     """Train from scratch what of the chosen the folder does not hold yet."""
-    missing = [place for place, row in chosen.items() if not _holds(run / place, "result.json", row)]
+    missing = [place for place, row in chosen.items() if not _has_result(run / place, row)]
     if not missing:
         return
     settings = plan.config.retraining
@@ -88,9 +88,9 @@ def _calibration_place(row: Mapping[str, Any]) -> str:
     return f"calibration/{name if len(name) <= LONGEST else content_hash(name)}"
 
 
-def _holds(folder: Folder, file: str, row: Mapping[str, Any]) -> bool:
-    """Whether it has this file, and of this architecture: of another where the run was ranked anew."""
-    return folder.exists(file) and bool(folder.read_json(file)["architecture"] == row["architecture"])
+def _has_result(folder: Folder, row: Mapping[str, Any]) -> bool:
+    """Whether it has one, and of this architecture: of another where the run was ranked anew."""
+    return folder.exists("result.json") and bool(folder.read_json("result.json")["architecture"] == row["architecture"])
 
 
 def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen: Trials, data: list[Any]) -> None:
@@ -101,7 +101,7 @@ def _retraining_trial(config: dict[str, Any], *, plan: Plan, run: Folder, chosen
     """
     place = config["place"]
     row, folder = chosen[place], run / place
-    if _holds(folder, "result.json", row):
+    if _has_result(folder, row):
         return
     role = "finalist" if place.startswith("finalists/") else "calibration"
     known = {"architecture": row["architecture"], "name": plan.space.print(decode(row["architecture"])), "role": role}

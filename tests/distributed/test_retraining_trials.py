@@ -68,7 +68,7 @@ def test_a_finalist_that_calibrated_the_ranking_is_not_trained_again(run: Folder
 
 def test_a_folder_that_holds_another_architecture_is_trained_anew(run: Folder, train: Train) -> None:
     train("finalists/1", {"finalists/1": row(OTHER)})
-    assert not retraining_trials._holds(run / "finalists/1", "result.json", row(ONE))
+    assert not retraining_trials._has_result(run / "finalists/1", row(ONE))
     assert len(train("finalists/1", {"finalists/1": row(ONE)})) == 2
     assert result(run, "finalists/1")["architecture"] == encode(ONE)
 
