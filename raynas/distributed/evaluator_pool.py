@@ -23,7 +23,7 @@ from raynas.checkpoint import load_weights, weights_file
 from raynas.common_scale import common_scale
 from raynas.config import Config
 from raynas.data import Dataset, Split, split
-from raynas.distributed.cluster import DEATHS, bundle, cause
+from raynas.distributed.cluster import DEATHS, bundle, cause, total, words
 from raynas.distributed.splits import Joined, read_joined
 from raynas.errors import UserError
 from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process, in_words
@@ -359,12 +359,16 @@ async def _once(known: dict[str, asyncio.Future[T]], key: str, read: Callable[[]
 
 
 @contextlib.contextmanager
-def evaluator_pool(config: Config, data: ray.ObjectRef, run: Folder, workers: int) -> Iterator[Any]:
+def evaluator_pool(
+    config: Config, data: ray.ObjectRef, run: Folder, workers: int, note: Callable[[str], None]
+) -> Iterator[Any]:
     """The pool's actor, once its workers have their places; they are given back at the end.
+
+    note: told if there is no room for them yet.
 
     Ctrl-C gives nothing back: all ends with the driver, and members that still ask need not hear of a killed pool.
     """
-    places = _reserve(config, workers)
+    places = _reserve(config, workers, note)
     actor = ray.remote(EvaluatorPool).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000)
     pool = actor.remote(config, ray.cloudpickle.dumps(data), run, places)
 
@@ -380,14 +384,16 @@ def evaluator_pool(config: Config, data: ray.ObjectRef, run: Folder, workers: in
     close()
 
 
-def _reserve(config: Config, workers: int) -> PlacementGroup:
+def _reserve(config: Config, workers: int, note: Callable[[str], None]) -> PlacementGroup:
     """Places for so many workers; for fewer while others hold part of the cluster, unless the number is configured."""
     settings = config.evaluation
     while True:
-        places = placement_group(
-            [bundle(settings.cpus_per_worker, settings.gpus_per_worker)] * workers, strategy="PACK"
-        )
-        if settings.workers is not None or workers == 1 or places.wait(PATIENCE_S):
+        bundles = [bundle(settings.cpus_per_worker, settings.gpus_per_worker)] * workers
+        places = placement_group(bundles, strategy="PACK")
+        if places.wait(PATIENCE_S):
+            return places
+        if settings.workers is not None or workers == 1:
+            note(f"evaluators wait for {words(total(bundles))}: there is no room for them in the cluster now.")
             ray.get(places.ready())
             return places
         remove_placement_group(places)

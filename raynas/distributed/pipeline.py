@@ -258,4 +258,5 @@ def _pool(run: Run, config: Config) -> contextlib.AbstractContextManager[Any]:
     trained = [run.folder.exists(f"supernets/{one.id}/state.json") for one in run.plan.supernets]
     if not all(trained):
         raise UserError(f"{run.folder.location} has supernets that are not trained; run `raynas train` on it first.")
-    return evaluator_pool(config, ray.put(run.arrays), run.folder, cluster.evaluation_workers(config))
+    workers = cluster.evaluation_workers(config)
+    return evaluator_pool(config, ray.put(run.arrays), run.folder, workers, run.progress.note)

@@ -159,7 +159,7 @@ def train_supernets(
             if one.split is None:
                 make(state_file(one.id), own)
             elif one.part is not None:
-                deciding = partial(decide_split, one, plan.config, data, run)
+                deciding = partial(decide_split, one, plan.config, data, run, at_work)
                 make(one.split.file, deciding, state_file(one.split.warm_up))
                 make(state_file(one.id), own, one.split.file)
             else:
@@ -206,7 +206,7 @@ async def train_supernet(
 ) -> None:
     """Train one supernet on a shard of its own and write its files; a diverged one is written down as failed.
 
-    note: told if there is no room for the shard, unless others of the run are `at_work`, whose ids it joins.
+    note: told if there is no room for the shard, unless others of the run are `at_work`, which it joins.
     """
     state = _untrained(plan)
     if plan.split is not None:

@@ -40,14 +40,22 @@ def state_file(supernet: str) -> str:
     return f"supernets/{supernet}/state.json"
 
 
-async def decide_split(plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder) -> None:
-    """Split the space by the weights of a partition's joint warm-up, and write down its partitions beside them."""
+async def decide_split(plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, at_work: set[str]) -> None:
+    """Split the space by the weights of a partition's joint warm-up, and write down its partitions beside them.
+
+    at_work: what of the run holds room in the cluster; this joins it.
+    """
     assert plan.split is not None
     if run.read_json(state_file(plan.split.warm_up))["failure"] is None:
         task = ray.remote(_choices_of_partitions).options(
             num_cpus=plan.training.cpus_per_replica, num_gpus=plan.training.gpus_per_replica, max_retries=MOST_DEATHS
         )
-        run.write_json(plan.split.file, {"choices": await task.remote(plan, plan.split, config, data, run)})
+        at_work.add(plan.split.file)
+        try:
+            choices = await task.remote(plan, plan.split, config, data, run)
+        finally:
+            at_work.discard(plan.split.file)
+        run.write_json(plan.split.file, {"choices": choices})
 
 
 def read_split(run: Folder, plan: SplitPlan) -> tuple[Partition, ...]:

@@ -108,7 +108,7 @@ def ask(pool: Any, name: str, architectures: list[Architecture]) -> list[Evaluat
 @pytest.fixture(scope="class")
 def pool(data: ray.ObjectRef, run: Folder) -> Iterator[Any]:
     """Two workers."""
-    with evaluator_pool(PLAIN, data, run, 2) as pool:
+    with evaluator_pool(PLAIN, data, run, 2, print) as pool:
         yield pool
 
 
@@ -176,7 +176,7 @@ def test_a_worker_or_the_pool_killed_in_the_middle_changes_nothing(
     data: ray.ObjectRef, run: Folder, digits: Dataset
 ) -> None:
     """One worker, which besides shows that its number makes no difference."""
-    with evaluator_pool(SLOW, data, run, 1) as pool:
+    with evaluator_pool(SLOW, data, run, 1, print) as pool:
 
         def at_work() -> bool:
             return 0 < ray.get(pool.counts.remote())["scored"] < DISTINCT
@@ -193,7 +193,7 @@ def test_a_worker_or_the_pool_killed_in_the_middle_changes_nothing(
 def test_what_kills_its_worker_each_time_and_what_breaks_a_limit_have_failed_and_the_others_are_scored(
     data: ray.ObjectRef, run: Folder, digits: Dataset
 ) -> None:
-    with evaluator_pool(CHOOSY, data, run, 1) as pool:
+    with evaluator_pool(CHOOSY, data, run, 1, print) as pool:
         *found, fatal = ask(pool, FIRST, [*ASKED, FATAL])
     assert fatal.objectives == ()
     assert fatal.failure is not None and fatal.failure.startswith("killed its evaluator 3 times: ")
@@ -206,7 +206,7 @@ def test_what_kills_its_worker_each_time_and_what_breaks_a_limit_have_failed_and
 def test_what_breaks_the_device_of_its_worker_has_failed_and_takes_no_others_with_it(
     data: ray.ObjectRef, run: Folder, digits: Dataset
 ) -> None:
-    with evaluator_pool(BREAKING, data, run, 1) as pool:
+    with evaluator_pool(BREAKING, data, run, 1, print) as pool:
         fatal, *found = ask(pool, FIRST, [FATAL, *ASKED])
     reason = "killed its evaluator 3 times: CUDA error: device-side assert triggered"
     assert fatal == Evaluation(FATAL, (), reason)
@@ -290,8 +290,24 @@ def test_where_others_hold_part_of_the_cluster_fewer_workers_do(
     try:
         ray.get(other.ready())
         config = small_config(evaluation={"workers": None})
-        with evaluator_pool(config, data, run, 2) as pool:
+        with evaluator_pool(config, data, run, 2, print) as pool:
             assert ask(pool, FIRST, ASKED) == locally(PLAIN, run, digits, FIRST)
             assert len(actors(os.getpid(), "EvaluatorWorker")) == 1
     finally:
         remove_placement_group(other)
+
+
+def test_evaluators_that_find_no_room_say_so_and_wait(
+    data: ray.ObjectRef, run: Folder, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator_pool_module, "PATIENCE_S", 0.5)
+    other, told = placement_group([{"CPU": 1}]), []
+    ray.get(other.ready())
+
+    def note(text: str) -> None:
+        told.append(text)
+        remove_placement_group(other)
+
+    with evaluator_pool(small_config(evaluation={"workers": 2}), data, run, 2, note) as pool:
+        assert ask(pool, FIRST, ASKED) == locally(PLAIN, run, digits, FIRST)
+    assert told == ["evaluators wait for 2 CPUs: there is no room for them in the cluster now."]

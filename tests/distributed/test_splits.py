@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from raynas.distributed.cluster import demands
 from raynas.distributed.evaluator_pool import evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.distributed.shards import CHECKPOINT, train_supernets
-from raynas.distributed.splits import read_joined, read_split
+from raynas.distributed.splits import decide_split, read_joined, read_split
 from raynas.evaluation import Evaluation
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, make_plan
 from raynas.progress import Progress
@@ -180,11 +181,28 @@ def test_a_run_that_is_killed_and_continued_is_the_undisturbed_one_to_the_byte(
     assert warm_up.label not in begun
 
 
+def test_a_split_that_is_being_decided_counts_as_at_work(run: Folder, plan: Plan) -> None:
+    part = next(one for one in plan.supernets if one.part == 0)
+    assert part.split is not None
+    decided, data = run.read(part.split.file), ray.put(load("digits").to_numpy())
+    at_work: set[str] = set()
+
+    async def decide() -> set[str]:
+        deciding = asyncio.create_task(decide_split(part, plan.config, data, run, at_work))
+        await asyncio.sleep(0)
+        seen = set(at_work)
+        await deciding
+        return seen
+
+    assert asyncio.run(decide()) == {part.split.file} and not at_work
+    assert run.read(part.split.file) == decided
+
+
 def test_the_pool_scores_a_split_space_with_limits_as_one_process_would(run: Folder, plan: Plan) -> None:
     data, supernet = ray.put(load("digits").to_numpy()), plan.rankers[0].id
     limited = small_config(**SETTINGS, constraints={"macs": 60_000})
     earlier = [Evaluation(ASKED[0], (0.5, 0.25, 1.0, 2.0))]
-    with evaluator_pool(limited, data, run, 1) as pool:
+    with evaluator_pool(limited, data, run, 1, print) as pool:
         ray.get(pool.remember.remote(supernet, earlier))
         evaluator = PooledEvaluator(pool, supernet, CONFIG.evaluation.costs)
         some = list(evaluator.evaluate(ASKED[6:]))
