@@ -15,6 +15,8 @@ from raynas.errors import UserError
 from raynas.storage import Folder
 
 TENSOR = "__tensor__"
+CHECKPOINT = "checkpoint.safetensors"
+"""What a training goes on from that was stopped."""
 
 
 def save_state(folder: Folder, name: str, state: Any) -> None:

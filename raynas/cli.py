@@ -461,10 +461,10 @@ def _existing(run: str) -> tuple[Folder, Config]:
 
 
 def _check_trained(folder: Folder, settings: Config) -> None:
-    from raynas.plan import make_plan
+    from raynas.plan import make_plan, state_file
 
     supernets = make_plan(settings).supernets
-    missing = [one.label for one in supernets if not folder.exists(f"supernets/{one.id}/state.json")]
+    missing = [one.label for one in supernets if not folder.exists(state_file(one.id))]
     if missing:
         raise UserError(
             f"{folder.location} has not trained its supernets yet ({', '.join(missing)}); run `raynas rank "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from raynas.architecture import decode
 from raynas.near_best import NEAR, probability_near_best
+from raynas.plan import state_file
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
 from raynas.selector import FEWEST, scores_of
 from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
@@ -135,7 +136,7 @@ def measure_gap(run: Folder) -> dict[str, Any]:
 def _stability(run: Folder, ranking: Mapping[str, Sequence[Any]], accuracy_A: NDArray[np.float64]) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
     scores = {name: _column(values) for name, values in scores_of(ranking).items()}
-    states = [run.read_json(f"supernets/{name}/state.json", ("label", *RECIPE)) for name in run.names("supernets")]
+    states = [run.read_json(state_file(name), ("label", *RECIPE)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
     late = _in_order(run.read_table("snapshots.parquet"), ranking) if run.exists("snapshots.parquet") else {}
     for label, last_A in scores.items():

@@ -109,6 +109,11 @@ class Plan:
         return next(supernet for supernet in self.supernets if supernet.id == supernet_id)
 
 
+def state_file(supernet: str) -> str:
+    """The file that says how a supernet's training ended."""
+    return f"supernets/{supernet}/state.json"
+
+
 def make_plan(config: Config) -> Plan:
     """Resolve every name of a configuration; raises UserError for a name or setting that does not exist."""
     space = load_space(config.space)

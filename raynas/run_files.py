@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from raynas.checkpoint import check_weights, load_state, weights_file
+from raynas.checkpoint import CHECKPOINT, check_weights, load_state, weights_file
 from raynas.config import Config
 from raynas.evaluation import SCORES
+from raynas.plan import state_file
 from raynas.run_record import read_agreement, read_gap, read_timings
 from raynas.search import schema
 from raynas.storage import Folder
@@ -28,8 +29,8 @@ def check_files(run: Folder, config: Config) -> None:
         run.read_json("members.json", keys=())
     for name in run.names("supernets"):
         place = run / f"supernets/{name}"
-        if place.exists("state.json"):
-            state = place.read_json("state.json", keys=("label", "failure", "probabilities", "snapshots"))
+        if run.exists(state_file(name)):
+            state = run.read_json(state_file(name), keys=("label", "failure", "probabilities", "snapshots"))
             if state["failure"] is None and place.exists(JOINED):
                 place.read_json(JOINED, keys=JOINED_KEYS)
             elif state["failure"] is None:
@@ -57,5 +58,5 @@ def check_files(run: Folder, config: Config) -> None:
 
 
 def _check_checkpoint(place: Folder) -> None:
-    if place.exists("checkpoint.safetensors"):
-        load_state(place, "checkpoint.safetensors")
+    if place.exists(CHECKPOINT):
+        load_state(place, CHECKPOINT)

@@ -12,6 +12,7 @@ from raynas import plan
 from raynas.config import SpaceSettings
 from raynas.errors import UserError
 from raynas.evaluation import REJECTED
+from raynas.plan import state_file
 from raynas.space import SearchSpace
 from raynas.storage import Folder
 
@@ -314,7 +315,7 @@ def _curves(folder: Folder, name: str) -> dict[str, list[Any]]:
 
 
 def _supernet(folder: Folder, identity: str) -> SupernetRecord:
-    state = _json(folder, f"supernets/{identity}/state.json") or {}
+    state = _json(folder, state_file(identity)) or {}
     return SupernetRecord(identity, state, _curves(folder, f"supernets/{identity}/curves.parquet"))
 
 

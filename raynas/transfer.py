@@ -8,7 +8,7 @@ from typing import Any
 from raynas.config import Config, check
 from raynas.errors import UserError
 from raynas.members import load_member
-from raynas.plan import load_method
+from raynas.plan import load_method, state_file
 from raynas.run import existing_run, settings_of
 from raynas.storage import Folder
 
@@ -45,7 +45,7 @@ def _learnt(folder: Folder) -> dict[str, list[list[list[float]]]]:
     """The distributions that a run's supernets have ended with, by their training rules."""
     found: dict[str, list[list[list[float]]]] = {}
     for name in folder.names("supernets"):
-        path = f"supernets/{name}/state.json"
+        path = state_file(name)
         if folder.exists(path):
             state: dict[str, Any] = folder.read_json(path, ("rule", "failure", "probabilities"))
             if state["failure"] is None and state["probabilities"]:

@@ -28,7 +28,7 @@ from raynas.errors import UserError
 from raynas.evaluation import PREDICTOR, PROXY, SCORES, SHORT
 from raynas.feasibility import check_constraints
 from raynas.gap import measure_gap
-from raynas.plan import Plan, make_plan
+from raynas.plan import Plan, make_plan, state_file
 from raynas.progress import Progress
 from raynas.racing import race
 from raynas.run import same_data
@@ -255,7 +255,7 @@ def _alone(run: Run, candidates: Mapping[str, Sequence[Any]] | None) -> list[str
 
 
 def _pool(run: Run, config: Config) -> contextlib.AbstractContextManager[Any]:
-    trained = [run.folder.exists(f"supernets/{one.id}/state.json") for one in run.plan.supernets]
+    trained = [run.folder.exists(state_file(one.id)) for one in run.plan.supernets]
     if not all(trained):
         raise UserError(f"{run.folder.location} has supernets that are not trained; run `raynas train` on it first.")
     workers = cluster.evaluation_workers(config)

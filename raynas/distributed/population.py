@@ -15,7 +15,7 @@ from raynas.distributed.cluster import Progress, bundle
 from raynas.errors import UserError
 from raynas.evaluation import SCORES, Evaluation, in_words, nothing_scored
 from raynas.members import load_member
-from raynas.plan import MemberPlan, Plan, build_strategy
+from raynas.plan import MemberPlan, Plan, build_strategy, state_file
 from raynas.search import Record, Remembering, record_file, search
 from raynas.storage import Folder
 
@@ -31,7 +31,7 @@ def run_population(plan: Plan, run: Folder, pool: Any, selector: Any, report: Pr
     for member in plan.members:
         if ended.get(member.name, {}).get("state") == "done" and run.exists(record_file(member.name)):
             continue
-        failure = run.read_json(f"supernets/{member.supernet}/state.json")["failure"]
+        failure = run.read_json(state_file(member.supernet))["failure"]
         if failure is None:
             to_run.append(member)
         else:
@@ -139,7 +139,7 @@ def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any,
     A death, a full disk or a broken file is not: Tune begins the trial again, and in the end the run is stopped.
     """
     member = next(one for one in plan.members if one.name == config["member"])
-    learnt = run.read_json(f"supernets/{member.supernet}/state.json")["probabilities"]
+    learnt = run.read_json(state_file(member.supernet))["probabilities"]
     probabilities = [np.array(p) for p in learnt] if learnt else plan.space.uniform_probabilities()
     figures: dict[str, Any] = {"evaluations": 0, "best": None, "rejected": 0}
     try:

@@ -18,7 +18,7 @@ from ray import tune
 from raynas import device as devices
 from raynas import seeds
 from raynas.architecture import Architecture, decode
-from raynas.checkpoint import load_state, save_state, save_weights, weights_file
+from raynas.checkpoint import CHECKPOINT, load_state, save_state, save_weights, weights_file
 from raynas.config import content_hash
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
@@ -31,7 +31,6 @@ from raynas.retraining import StandAloneTraining
 from raynas.run_files import CANDIDATES
 from raynas.storage import Folder
 
-CHECKPOINT = "checkpoint.safetensors"
 ARCHITECTURE = "architecture.json"
 LONGEST = 200
 """Letters of a folder's name."""

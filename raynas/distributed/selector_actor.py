@@ -12,7 +12,7 @@ import ray
 from raynas.architecture import Architecture, encode
 from raynas.evaluation import PREDICTOR, PROXY, SCORES, Evaluation
 from raynas.members import load_member
-from raynas.plan import Plan
+from raynas.plan import Plan, state_file
 from raynas.prediction import predictions
 from raynas.search import Record
 from raynas.selector import candidates_table, leaders, spread
@@ -108,7 +108,7 @@ class Selector:
         calls = {
             f"{one.label}@{step}": pool.evaluate.remote(f"{one.id}@{step}", list(architectures))
             for one in self._trained()
-            for step in self.run.read_json(f"supernets/{one.id}/state.json")["snapshots"]
+            for step in self.run.read_json(state_file(one.id))["snapshots"]
         }
         scores = merits({name: ray.get(call) for name, call in calls.items()}, self._score)
         return pa.table({"architecture": [encode(one) for one in architectures], **scores})
@@ -140,9 +140,7 @@ class Selector:
         )
 
     def _trained(self) -> list[Any]:
-        return [
-            one for one in self.plan.rankers if self.run.read_json(f"supernets/{one.id}/state.json")["failure"] is None
-        ]
+        return [one for one in self.plan.rankers if self.run.read_json(state_file(one.id))["failure"] is None]
 
     def _take(self, member: str, position: int, evaluations: Sequence[Evaluation]) -> None:
         self.positions[member] = position

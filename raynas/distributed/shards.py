@@ -18,20 +18,19 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raynas import device as devices
-from raynas.checkpoint import load_state, load_weights, save_state, save_weights, weights_file
+from raynas.checkpoint import CHECKPOINT, load_state, load_weights, save_state, save_weights, weights_file
 from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause, total, words
-from raynas.distributed.splits import decide_split, join_parts, read_split, state_file
+from raynas.distributed.splits import decide_split, join_parts, read_split
 from raynas.errors import UserError, raise_mistake_of_user, reason
 from raynas.evaluation import breaks_process, lacks_memory
-from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits
+from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits, state_file
 from raynas.replica_group import ReplicaGroup, lost_partner
 from raynas.storage import Folder
 from raynas.trainer import Trainer
 from raynas.training_rule import DivergenceError
 
-CHECKPOINT = "checkpoint.safetensors"
 IN_FLIGHT = 2
 """Calls queued at each replica, so that none waits for the driver between two points of the curve."""
 MOST_DEATHS = 5

@@ -18,7 +18,7 @@ from raynas.config import Config, PartitionSettings
 from raynas.data import Dataset, split
 from raynas.gradient_likeness import gradient_likeness
 from raynas.partition import Partition, joint_probabilities, split_space
-from raynas.plan import Plan, SplitPlan, SupernetPlan, build_supernet, load_space
+from raynas.plan import Plan, SplitPlan, SupernetPlan, build_supernet, load_space, state_file
 from raynas.run_files import JOINED, JOINED_KEYS
 from raynas.storage import Folder
 
@@ -33,11 +33,6 @@ class Joined:
     parts: tuple[str, ...]
     warm_up: str
     settings: PartitionSettings
-
-
-def state_file(supernet: str) -> str:
-    """The file that says how a supernet's training ended."""
-    return f"supernets/{supernet}/state.json"
 
 
 async def decide_split(plan: SupernetPlan, config: Config, data: ray.ObjectRef, run: Folder, at_work: set[str]) -> None:

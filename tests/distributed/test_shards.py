@@ -13,10 +13,10 @@ import ray
 import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from raynas.checkpoint import load_weights
+from raynas.checkpoint import CHECKPOINT, load_weights
 from raynas.data import load
 from raynas.distributed import shards
-from raynas.distributed.shards import CHECKPOINT, MOST_DEATHS, Replica, train_supernet, train_supernets
+from raynas.distributed.shards import MOST_DEATHS, Replica, train_supernet, train_supernets
 from raynas.errors import UserError
 from raynas.plan import make_plan
 from raynas.storage import Folder

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from raynas import device as devices
 from raynas.architecture import decode
-from raynas.checkpoint import load_weights, save_state, weights_file
+from raynas.checkpoint import CHECKPOINT, load_weights, save_state, weights_file
 from raynas.config import Config
 from raynas.data import load, split
 from raynas.distributed import pipeline
 from raynas.distributed.cluster import demands
 from raynas.distributed.evaluator_pool import evaluator_pool
 from raynas.distributed.population import PooledEvaluator
-from raynas.distributed.shards import CHECKPOINT, train_supernets
+from raynas.distributed.shards import train_supernets
 from raynas.distributed.splits import decide_split, read_joined, read_split
 from raynas.evaluation import Evaluation
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, make_plan
