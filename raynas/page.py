@@ -11,6 +11,9 @@ from typing import Any
 
 from raynas.errors import UserError
 
+MANY = 6
+"""So many columns or lines of a legend have room in half of the page."""
+
 
 class Html(str):
     """Text that is markup already; every other string is escaped before it gets into the page."""
@@ -53,6 +56,11 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], numeric: 
     return element("div", element("table", head, body), _class="scroll")
 
 
+def wide(pieces: int) -> str:
+    """The class of what takes the page's whole width where it has many pieces: columns, or lines of a legend."""
+    return "wide" if pieces > MANY else ""
+
+
 class Page:
     """Collects sections and charts, and writes them as one file that needs no network."""
 
@@ -67,11 +75,11 @@ class Page:
 
     def chart(self, title: str, figure: dict[str, Any], note: str = "", height: int = 340) -> Html:
         """A place for a chart with its title and a line on how to read it."""
-        identity = f"chart{len(self.charts)}"
+        identity, room = f"chart{len(self.charts)}", wide(len(figure["data"]))
         self.charts[identity] = figure
-        place = element("div", id=identity, _class="chart", style=f"height:{height}px")
+        place = element("div", id=identity, _class="chart", style=f"height:{height + 80 * bool(room)}px")
         caption = element("figcaption", element("b", title), " " if note else "", element("span", note))
-        return element("figure", caption, place)
+        return element("figure", caption, place, _class=room)
 
     def write(self, headline: Html) -> bytes:
         """The whole page, UTF-8; raises UserError if plotly is not installed."""
@@ -161,6 +169,7 @@ section{margin:34px 0}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:16px;margin:14px 0}
 .grid.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr))}
 .grid>*{min-width:0}
+.grid>.wide{grid-column:1/-1}
 figure{margin:0;padding:14px 14px 6px}
 figcaption{font-size:.9rem;color:var(--soft);padding:0 4px}
 figcaption b{color:var(--ink);font-size:.98rem}

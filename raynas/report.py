@@ -8,7 +8,7 @@ from typing import Any
 from raynas import belief, charts, near_best, stability
 from raynas.architecture import decode
 from raynas.drawing import draw, palette
-from raynas.page import Html, Page, definitions, element, join, table
+from raynas.page import Html, Page, definitions, element, join, table, wide
 from raynas.run_record import RunRecord, Trial, best_so_far, is_rejected, load_space, read_run
 from raynas.space import SearchSpace
 from raynas.storage import Folder
@@ -239,11 +239,12 @@ def _agreement(agreement: Mapping[str, Any]) -> Html:
         element("p", f"{told} {belief.NOTE}", _class="note"),
         _class="card",
     )
+    card = f"card {wide(len(rankers))}".strip()
     return element(
         "div",
         believed,
-        element("div", element("h3", "Agreement between rankers (Kendall's tau)"), heat, _class="card"),
-        element("div", element("h3", "Most disputed: rank by each ranker"), disputed, _class="card"),
+        element("div", element("h3", "Agreement between rankers (Kendall's tau)"), heat, _class=card),
+        element("div", element("h3", "Most disputed: rank by each ranker"), disputed, _class=card),
         _class="grid",
     )
 
@@ -327,9 +328,11 @@ def _supernets(record: RunRecord, space: SearchSpace | None, page: Page) -> Html
         return _waiting("No supernet has been trained yet: supernets/ is empty.")
     columns = dict.fromkeys(name for net in record.supernets for name in net.curves if name not in CURVES)
     figures = [
-        page.chart(name.replace("_", " ").capitalize(), figure, note, 300)
+        page.chart(
+            name.replace("_", " ").capitalize(), figure, note or (lines[0]["name"] if len(lines) == 1 else ""), 300
+        )
         for name, note in (("loss", "Training loss of the sampled paths."), *((name, "") for name in columns))
-        if (figure := charts.supernet_curves(record, name))["data"]
+        if (lines := (figure := charts.supernet_curves(record, name))["data"])
     ]
     colours = charts.supernet_colours(record)
     lines = [

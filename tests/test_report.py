@@ -17,6 +17,7 @@ from rich.console import Console
 
 from raynas.belief import POSSIBLE
 from raynas.errors import UserError
+from raynas.page import Page
 from raynas.report import write_report
 from raynas.run_record import best_so_far, is_random, read_run
 from raynas.storage import Folder
@@ -363,3 +364,9 @@ def test_of_many_rankers_each_ones_mean_agreement_is_told() -> None:
     assert told == (
         "Agreement of each ranker with the others (mean tau): a +0.25, b +0.38, c +0.46, d +0.54, e +0.62, f +0.75"
     )
+
+
+@pytest.mark.parametrize(("lines", "room"), [(6, ""), (7, "wide")])
+def test_a_chart_of_many_lines_takes_the_whole_width(lines: int, room: str) -> None:
+    figure = {"data": [{"name": str(line)} for line in range(lines)], "layout": {}}
+    assert f'<figure class="{room}">' in Page("run").chart("loss", figure)
