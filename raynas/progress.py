@@ -115,7 +115,7 @@ class Progress:
             if entry.first is None and not facts:
                 entry.start = done
             if entry.first is None or done < entry.first:  # the first news, or a fall back to a checkpoint
-                entry.first, entry.began = done, now if done else entry.began
+                entry.first, entry.began = done, now
                 entry.start = min(entry.start, done)
             entry.done = done
             entry.facts |= facts or {}

@@ -110,6 +110,17 @@ def test_what_an_earlier_attempt_had_done_is_no_measure_of_speed(clock):
     assert "916/1,000 steps · 2 steps/s · 52 s left" in lines(console)[-2]  # 84 steps at 16 in 10 s
 
 
+def test_a_task_that_waited_for_room_is_as_fast_as_it_goes(clock):
+    console = plain()
+    with Progress(console, clock=clock) as progress:
+        progress.begin("supernets", {"a": 100, "b": 100}, unit="steps")
+        clock.now += 100
+        progress.update("b", done=0)
+        clock.now += 10
+        progress.update("b", done=20)
+    assert "b 20/100 steps · 2 steps/s" in lines(console)[-2]
+
+
 def test_first_news_with_facts_are_work_of_this_attempt(clock):
     console = plain()
     with Progress(console, clock=clock) as progress:
