@@ -298,7 +298,10 @@ class SelectorSettings(Settings):
     aggregator: str = Field("reliability", description="one of `raynas list aggregators`, or a module of your own")
     leaders: int = Field(32, ge=1, description="best architectures of each member that every supernet scores")
     finalists: int = Field(3, ge=1, description="architectures that are trained from scratch to the end")
-    cost: str | None = Field("macs", description="finalists are spread over the front of rank against this cost")
+    cost: str = Field(
+        "macs",
+        description='finalists are spread over the front of rank against this cost; "": they are the first of the ranking',
+    )
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
     short_epochs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
@@ -429,7 +432,7 @@ class Config(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"expected members of different names, but got {names}; rename one")
         wanted = {f"constraints.{cost}": cost for cost in self.constraints}
-        if self.selector.cost is not None:
+        if self.selector.cost:
             wanted["selector.cost"] = self.selector.cost
         for setting, cost in wanted.items():
             if cost not in self.evaluation.costs:

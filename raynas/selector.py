@@ -347,7 +347,7 @@ def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Archite
         {name: columns[name] for name in config.evaluation.costs},
         aggregator=load_aggregator(config),
         finalists=config.selector.finalists,
-        cost=config.selector.cost,
+        cost=config.selector.cost or None,
         seed=config.seed,
         calibration=[one for one, chosen in zip(architectures, columns["calibration"], strict=True) if chosen],
         accuracies=accuracies,

@@ -51,6 +51,11 @@ def test_resolved_settings_are_read_back_the_same() -> None:
     assert check(tomllib.loads(tomli_w.dumps(settings_of(config)))) == config
 
 
+def test_a_run_that_measures_no_cost_says_so() -> None:
+    config = load(None, ['selector.cost=""', "evaluation.costs=[]"])
+    assert check(tomllib.loads(tomli_w.dumps(settings_of(config)))) == config
+
+
 @pytest.mark.parametrize(("given", "meant"), [("0", ()), ("3", (3,)), ("[]", ()), ("[1, 3]", (1, 3))])
 def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str, meant: tuple[int, ...]) -> None:
     assert load(None, [f"selector.short_epochs={given}"]).selector.short_epochs == meant

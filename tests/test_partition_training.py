@@ -308,7 +308,7 @@ def digits() -> Split:
 @pytest.fixture(scope="module")
 def evaluators(digits: Split) -> list[SupernetEvaluator]:
     """Of the warm-up, and of both partitions."""
-    config = small_config(selector={"cost": None}, evaluation={"costs": ["parameters"]})
+    config = small_config(selector={"cost": ""}, evaluation={"costs": ["parameters"]})
     weights = warm_up()
     predict = parameters(part("uniform", WHOLE).supernet, digits.dataset.image_shape_CHW)
     limit = float(np.median([predict(SPACE.canonicalise(one)) for one in ASKED]))

@@ -122,7 +122,7 @@ def test_derived_networks_and_costs_are_those_without_it(images_NCHW: Tensor) ->
 def test_training_moves_it_and_scores_use_it(mode: str) -> None:
     settings = {"channels": 8, "head_channels": 8, "stabiliser": True}  # 2: oneDNN's strided 1x1 corrupts memory
     space = {"name": "nas_bench_macro", "settings": settings}
-    config = small_config(space=space, evaluation={"costs": [], "batch_norm": mode}, selector={"cost": None})
+    config = small_config(space=space, evaluation={"costs": [], "batch_norm": mode}, selector={"cost": ""})
     trainer = make_trainer("fair", config)
     for _ in range(3):
         trainer.train_step()

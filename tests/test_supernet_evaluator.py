@@ -72,7 +72,7 @@ def make(digits: Split, supernet: Supernet) -> Make:
         **changes: Any,
     ) -> SupernetEvaluator:
         config: Config = small_config(
-            selector={"cost": None},
+            selector={"cost": ""},
             evaluation={
                 **{**CHANGES[mode], "images": 100, "batch_size": 40, "calibration_images": 96},
                 "costs": ["parameters"],
