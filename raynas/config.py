@@ -300,7 +300,7 @@ class SelectorSettings(Settings):
     finalists: int = Field(3, ge=1, description="architectures that are trained from scratch to the end")
     cost: str = Field(
         "macs",
-        description='finalists are spread over the front of rank against this cost; "": they are the first of the ranking',
+        description='finalists are spread over the front of rank against this cost; "": the first of the ranking',
     )
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")

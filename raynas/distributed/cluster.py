@@ -28,6 +28,9 @@ ROUNDING = 1e-9
 LOOK_S = 120.0
 """Far more than a node needs to start a process and look for a file."""
 
+UNREACHABLE = (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError)
+"""What connecting raises where there is no cluster, or no address."""
+
 DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 """What a call to an actor raises when its process is killed: the second, when Ray did so for want of memory."""
 
@@ -62,12 +65,19 @@ def connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             **({"include_dashboard": False} if meant == "local" else {}),
         )
-    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as fault:
+    except UNREACHABLE as fault:
         if meant == "local":
             raise
         raise UserError(
             f"cannot reach a Ray cluster at {meant}: {' '.join(str(fault).split()).rstrip('.')}; "
             "start one with `ray start --head`, or leave --address out to run on this machine."
+        ) from None
+    except Exception as fault:  # Ray has no type for it
+        if "timed out during startup" not in str(fault):
+            raise
+        raise UserError(
+            "Ray did not start on this machine within half a minute, as where much else is at work; give the same "
+            "command again when less is."
         ) from None
 
 

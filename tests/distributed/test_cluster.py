@@ -218,6 +218,16 @@ def test_a_ray_that_does_not_start_on_this_machine_is_no_mistake_of_the_user(ref
     assert raised.value is refusing[0]
 
 
+def test_a_machine_too_busy_to_start_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because some of the raylet ...")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"^Ray did not start on this machine within half a minute"):
+        connect("local")
+
+
 class OnOneDisk(Folder):
     """A folder that is another one in every other process, as on a disk that nodes do not share."""
 
