@@ -46,6 +46,9 @@ from raynas.selector import (
 )
 from raynas.storage import Folder
 
+LOOK_S = 2.0
+"""Between two looks at how far scoring is."""
+
 SCORED = pa.schema([("architecture", pa.string()), ("score", pa.float64())])
 
 
@@ -142,11 +145,11 @@ def _search(run: Run) -> None:
         for name, end in run.folder.read_json(MEMBERS).items():
             if end["state"] == "failed":
                 run.progress.note(f"member {name} failed: {end['failure']}")
-        with run.stage("ranking", {"leaders": 1.0}, "rankings"):
-            candidates = ray.get(selector.candidates.remote(pool))
+        with run.stage("ranking", {}, "scores"):
+            began = ray.get(pool.counts.remote())["scored"]
+            candidates = _followed(run, pool, selector.candidates.remote(pool), began=began)
             architectures = [decode(one) for one in candidates.column("architecture").to_pylist()]
-            late = ray.get(selector.score_snapshots.remote(pool, architectures))
-            run.report("leaders", 1.0, {"architectures": float(len(architectures))})
+            late = _followed(run, pool, selector.score_snapshots.remote(pool, architectures), began=began)
         ray.kill(selector)
         if config.selector.short_epochs and len(candidates):
             candidates = _race(run, pool, candidates)
@@ -212,8 +215,11 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
     candidates = run.folder.read_table(CANDIDATES).to_pydict() if run.folder.exists(CANDIDATES) else None
     with _pool(run, config) as pool:
         selector = start_selector(plan, run.folder)
-        with run.stage("scoring", {"architectures": float(len(networks))}, "architectures"):
-            scores = merits(ray.get(selector.score.remote(pool, networks)), SCORES.index(config.evaluation.score))
+        alone = _alone(run, candidates)
+        total = float(len(set(networks)) * (len(plan.rankers) + len(alone)))
+        with run.stage("scoring", {"scores": total}, "scores"):
+            evaluations = _followed(run, pool, selector.score.remote(pool, networks), total=total)
+            scores = merits(evaluations, SCORES.index(config.evaluation.score))
             if not scores:
                 raise UserError(
                     f"{run.folder.location} has no supernet that was trained to its end; see its state.json files."
@@ -222,9 +228,9 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
                 known = {label: dict(zip(networks, values, strict=True)) for label, values in scores.items()}
             else:
                 known = _said(run, candidates)
-            scores |= ray.get(selector.score_alone.remote(pool, networks, _alone(run, candidates)))
+            scores |= _followed(run, pool, selector.score_alone.remote(pool, networks, alone), total=total)
             scores |= ray.get(selector.predict.remote(networks, known))
-            run.report("architectures", float(len(networks)), {})
+            run.report("scores", total, {})
     accuracy_A = np.array([accuracies.get(one, np.nan) for one in networks])
     consensus_A = consensus(networks, np.array(list(scores.values())), aggregator, accuracy_A)
     asked = len(architectures)
@@ -236,6 +242,15 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
             "consensus": consensus_A[:asked],
         }
     )
+
+
+def _followed(run: Run, pool: Any, call: ray.ObjectRef, *, began: int = 0, total: float = math.inf) -> Any:
+    """What the call comes to; until then, how many scores the pool has made since it had made `began`."""
+    while True:
+        made = ray.get(pool.counts.remote())["scored"] - began  # below 0: the pool has died, and counts anew
+        run.report("scores", min(total, max(0, made)), {})
+        if ray.wait([call], timeout=LOOK_S)[0]:
+            return ray.get(call)
 
 
 def _said(run: Run, candidates: Mapping[str, Sequence[Any]]) -> dict[str, dict[Architecture, float]]:
