@@ -111,8 +111,9 @@ def search(
         typer.Option(
             "--table",
             metavar="FILE.parquet",
-            help="Take scores from a table of known accuracies instead of supernets; name its columns with --set "
-            "table.key=..., table.reward=... and table.report=...",
+            help="Take scores from a table of known accuracies (higher is better) instead of supernets; name its "
+            "columns with --set table.key=..., table.reward=..., table.report=... and, optionally, table.cost=... "
+            "(lower is better)",
         ),
     ] = None,
     repeats: Annotated[
@@ -152,8 +153,8 @@ def leaderboard(
         typer.Option(
             "--table",
             metavar="FILE.parquet",
-            help="A table of known accuracies; name its columns with --set table.key=..., table.reward=..., "
-            "table.report=... and, optionally, table.cost=...",
+            help="A table of known accuracies (higher is better); name its columns with --set table.key=..., "
+            "table.reward=..., table.report=... and, optionally, table.cost=... (what is spent)",
         ),
     ],
     config: Annotated[
@@ -537,8 +538,6 @@ def _leaderboard(
     name: str | None,
     address: str | None,
 ) -> None:
-    import numpy as np
-
     from raynas.distributed.table_search import search_tables
     from raynas.leaderboard import standings, summary, write_leaderboard
 
@@ -549,9 +548,12 @@ def _leaderboard(
     settings = settings.model_copy(update={"search": search, "members": members})
     searched = search_tables(settings, path, repeats, storage, name, address)
     table = searched.table
-    best = float(np.nanmax(table.report_A))
+    best = table.highest_report
     if not (ranked := standings(searched.rows)):
-        raise UserError(f"no strategy asked for anything that {path} holds; check that it is of {table.space.name}.")
+        raise UserError(
+            f"no strategy asked for anything that {path} has scores for: {table.scorable:,} of the "
+            f"{table.space.size:,} keys of {table.space.name}; expected a table that holds more of them."
+        )
     facts = {
         "table": Path(path).name,
         "space": table.space.name,

@@ -23,9 +23,10 @@ class TableEvaluator:
     """Looks an architecture's key up in a Parquet table; keys that are the same network are rows of their own.
 
     The objectives are minus the reward (a table's rewards are higher-better, whatever their unit) and, if a cost column
-    is named, the cost. An architecture that the table does not hold, or holds no finite reward or cost for, fails.
-    Raises UserError for a file that is missing, truncated or empty, for columns that are missing or not numeric, and
-    for keys that do not parse or occur twice.
+    is named, the cost. An architecture that the table does not hold, or holds no finite reward, report or cost for,
+    fails. scorable: how many do not; highest_report: of those, what a search could find at best.
+    Raises UserError for a file that is missing, truncated or empty, for columns that are missing or not numeric, for
+    keys that do not parse or occur twice, and for a table that can score none.
     """
 
     def __init__(self, space: SearchSpace, path: str, settings: TableSettings) -> None:
@@ -37,6 +38,14 @@ class TableEvaluator:
         self.report_A = _numbers(table, settings.report, path)
         self.cost_A = _numbers(table, settings.cost, path) if settings.cost else None
         self.row = _rows(space, table.column(settings.key), settings.key, path)
+        numbers = [self.reward_A, self.report_A, *([] if self.cost_A is None else [self.cost_A])]
+        reports = [values[1] for values in zip(*numbers, strict=True) if all(map(math.isfinite, values))]
+        if not reports:
+            raise UserError(
+                f"no row of the table {path} has a finite number in each of its columns "
+                f"{', '.join(map(repr, dict.fromkeys(named[1:])))}; name others."
+            )
+        self.scorable, self.highest_report = len(reports), max(reports)
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -96,6 +96,13 @@ def test_what_the_table_lacks_fails(tmp_path):
     assert next(unknown).failure == "the table has no cost for it"
 
 
+def test_the_highest_report_is_of_what_can_be_scored(tmp_path):
+    numbers = {"reward": [1.0, None, 3.0, 4.0], "report": [5.0, 9.0, math.inf, 7.0], "cost": [1, 1, 1, None]}
+    table = write(tmp_path / "t.parquet", key=["aaa", "aab", "aac", "abb"], **numbers)
+    assert (evaluator(table).highest_report, evaluator(table).scorable) == (7.0, 2)
+    assert (evaluator(table, cost="cost").highest_report, evaluator(table, cost="cost").scorable) == (5.0, 1)
+
+
 def refuse(path, *words, **settings):
     with pytest.raises(UserError) as refused:
         evaluator(path, **settings)
@@ -114,6 +121,11 @@ def test_a_missing_column_is_named_with_the_closest(path):
 def test_columns_that_are_no_numbers_are_refused(path):
     refuse(path, "'key'", "string", "numbers", reward="key")
     refuse(path, "'reward'", "double", "'aaa'", key="reward")
+
+
+def test_a_table_that_can_score_nothing_is_refused(tmp_path):
+    table = write(tmp_path / "t.parquet", key=["aaa", "aab"], reward=[1.0, None], report=[math.nan, 2.0])
+    refuse(table, "no row", "'reward', 'report'")
 
 
 def test_keys_that_do_not_parse_are_refused_with_their_row(tmp_path):

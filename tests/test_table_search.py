@@ -138,6 +138,12 @@ def test_two_objectives_without_a_cost_are_the_reward_alone_and_it_says_so(
     )
 
 
+def test_a_table_of_a_part_of_the_space_is_told(search: Search, capsys: pytest.CaptureFixture[str]) -> None:
+    search("random_search")
+    part = sum(sum(key) % 5 > 0 for key in product(range(3), repeat=8))
+    assert f"the table scores {part:,} of the 6,561 keys of nas_bench_macro" in " ".join(capsys.readouterr()[0].split())
+
+
 def test_members_that_learn_from_a_supernet_are_left_out_in_one_line(
     search: Search, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,6 +151,11 @@ def _remarks(table: TableEvaluator, asked: Sequence[MemberPlan], members: Sequen
     """What the user should know before the search."""
     if learning := [one.name for one in asked if one not in members]:
         yield f"left out: {', '.join(learning)}; they search what a supernet learnt, and a table has none"
+    if table.scorable < table.space.size:
+        yield (
+            f"the table scores {table.scorable:,} of the {table.space.size:,} keys of {table.space.name}; others cost "
+            "no evaluation, and a search that meets too few of these ends early"
+        )
     several = [one.name for one in members if len(one.objectives) > 1]
     if several and table.cost_A is None:
         yield f"no table.cost is named, so the reward is the one objective of {', '.join(several)}"
@@ -171,11 +176,10 @@ def _read(run: Folder) -> Parts:
 def summary(searched: Searched) -> Table:
     """What each member's searches end with: the report of the architecture with the best reward."""
     table = searched.table
-    best = np.nanmax(table.report_A)
     shown = figures(
         f"{table.settings.report} of the best by {table.settings.reward}",
         *("member", "seeds", "evaluations", "mean", "std", "min", "max"),
-        caption=f"highest {table.settings.report} in the table: {best:,.3f}",
+        caption=f"highest {table.settings.report} in the table: {table.highest_report:,.3f}",
     )
     for member in searched.members:
         ends = [
