@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from raynas.checkpoint import load_weights, save_weights
 from raynas.config import Config
 from raynas.data import Dataset, load, split
 from raynas.distributed import evaluator_pool as evaluator_pool_module
+from raynas.distributed import pipeline
 from raynas.distributed.evaluator_pool import EvaluatorPool, EvaluatorWorker, _once, evaluator_pool
 from raynas.distributed.population import PooledEvaluator
 from raynas.errors import UserError
@@ -31,6 +33,7 @@ from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
 from tests.distributed.fatal_cost import FATAL
 from tests.distributed.processes import actors, kill, needs_proc
+from tests.distributed.slow_cost import SECONDS
 from tests.helpers import short_training, small_config
 from tests.ray_head import wait_until
 
@@ -311,3 +314,15 @@ def test_evaluators_that_find_no_room_say_so_and_wait(
     with evaluator_pool(small_config(evaluation={"workers": 2}), data, run, 2, note) as pool:
         assert ask(pool, FIRST, ASKED) == locally(PLAIN, run, digits, FIRST)
     assert told == ["evaluators wait for 2 CPUs: there is no room for them in the cluster now."]
+
+
+def test_how_far_scoring_is_is_told(
+    data: ray.ObjectRef, run: Folder, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "LOOK_S", SECONDS)
+    told: list[float] = []
+    asking: Any = SimpleNamespace(report=lambda task, done, facts: told.append(done))
+    with evaluator_pool(SLOW, data, run, 1, print) as pool:
+        call = pool.evaluate.remote(FIRST, ASKED)
+        assert pipeline._followed(asking, pool, call, total=DISTINCT - 1.0) == locally(SLOW, run, digits, FIRST)
+    assert len(set(told)) > 2 and told == sorted(told) and told[0] == 0 and told[-1] <= DISTINCT - 1
