@@ -568,6 +568,8 @@ def _explain(model: type[Settings], fault: Mapping[str, Any], prefix: str) -> st
         message = "expected a list"
         if isinstance(fault["input"], dict) and name == "members":
             came += "; write [[members]]"
+    elif kind == "string_type" and isinstance(fault["input"], int | float):
+        came += f"; write it in quotes, as --set '{name}=\"{json.dumps(fault['input'])}\"'"
     return f"{name}: {message.replace('Input should be', 'expected')}{came}"
 
 
