@@ -82,7 +82,7 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ("training.steps=many", "training.steps: expected a valid integer"),
         (
             "table.reward=12",
-            """expected a valid string, but got 12; write it in quotes, as --set 'table.reward="12"'.""",
+            """but got 12; write it in quotes, as --set 'table.reward="12"'.""",
         ),
         ("training.steps=0", "training.steps: expected greater than or equal to 1, but got 0"),
         ("training.learning_rate=nan", "finite"),
