@@ -113,7 +113,7 @@ def search(
             metavar="FILE.parquet",
             help="Take scores from a table of known accuracies (higher is better) instead of supernets; name its "
             "columns with --set table.key=..., table.reward=..., table.report=... and, optionally, table.cost=... "
-            "(lower is better)",
+            "(what an evaluation costs)",
         ),
     ] = None,
     repeats: Annotated[
@@ -154,7 +154,7 @@ def leaderboard(
             "--table",
             metavar="FILE.parquet",
             help="A table of known accuracies (higher is better); name its columns with --set table.key=..., "
-            "table.reward=..., table.report=... and, optionally, table.cost=... (what is spent)",
+            "table.reward=..., table.report=... and, optionally, table.cost=... (what an evaluation costs)",
         ),
     ],
     config: Annotated[
