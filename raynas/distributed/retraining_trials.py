@@ -143,6 +143,8 @@ def _trained(plan: Plan, dataset: Dataset, encoding: str, places: Sequence[Folde
     begun = (load_state(place, CHECKPOINT) for place in places if place.exists(CHECKPOINT))
     if (own := next((state for state in begun if state.get("architecture") == encoding), None)) is not None:
         training.load_state_dict(own)
+    if training.curves:  # how far an earlier attempt came; of a trial that reports nothing Tune prints a line
+        tune.report(training.curves[-1])
     folder = places[0]
     for point in training.epochs():
         save_state(folder, CHECKPOINT, {"architecture": encoding, **training.state_dict()})
