@@ -23,7 +23,7 @@ PLAIN_EVERY_S = 5.0
 @dataclass(slots=True)
 class _Task:
     total: float | None
-    began: float
+    began: float = 0.0  # when the first news came
     start: float = 0.0  # what an earlier attempt had done: it is no measure of this one's speed
     first: float | None = None  # the first news, from which on the task's own speed is known
     done: float = 0.0
@@ -87,7 +87,7 @@ class Progress:
         with self._lock:
             now = self.clock()
             self._stage, self._unit, self._began = stage, unit, now
-            self._tasks = {name: _Task(total, now) for name, total in tasks.items()}
+            self._tasks = {name: _Task(total) for name, total in tasks.items()}
         if self.is_live:
             # transient: the bars give way to the one line that says how long the stage took
             self._live = Live(
@@ -111,7 +111,7 @@ class Progress:
             if self._stage is None:
                 return
             now = self.clock()
-            entry = self._tasks.setdefault(task, _Task(None, now))
+            entry = self._tasks.setdefault(task, _Task(None))
             if entry.first is None and not facts:
                 entry.start = done
             if entry.first is None or done < entry.first:  # the first news, or a fall back to a checkpoint

@@ -327,13 +327,14 @@ def _supernets(record: RunRecord, space: SearchSpace | None, page: Page) -> Html
     if not record.supernets:
         return _waiting("No supernet has been trained yet: supernets/ is empty.")
     columns = dict.fromkeys(name for net in record.supernets for name in net.curves if name not in CURVES)
-    figures = [
-        page.chart(
-            name.replace("_", " ").capitalize(), figure, note or (lines[0]["name"] if len(lines) == 1 else ""), 300
-        )
-        for name, note in (("loss", "Training loss of the sampled paths."), *((name, "") for name in columns))
-        if (lines := (figure := charts.supernet_curves(record, name))["data"])
-    ]
+    figures = []
+    for name in ("loss", *columns):
+        figure = charts.supernet_curves(record, name)
+        if not (traces := figure["data"]):
+            continue
+        whose = traces[0]["name"] if len(traces) == 1 else ""
+        note = "Training loss of the sampled paths." if name == "loss" else whose
+        figures.append(page.chart(name.replace("_", " ").capitalize(), figure, note, 300))
     colours = charts.supernet_colours(record)
     lines = [
         (

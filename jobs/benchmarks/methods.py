@@ -22,7 +22,7 @@ from jobs.benchmarks.ranking import SHARED, TRUTHS, command, machine, paths_per_
 from raynas.config import Config, load
 from raynas.distributed import pipeline
 from raynas.members import load_member
-from raynas.plan import build_strategy, load_method, make_plan
+from raynas.plan import build_strategy, load_method, make_plan, state_file
 from raynas.progress import Progress
 from raynas.run import begin_run, open_run
 from raynas.storage import Folder
@@ -101,7 +101,7 @@ def _lines(config: Config, folder: Folder) -> list[str]:
     plan, found = make_plan(config), []
     for member in plan.members:
         place = f"supernets/{member.supernet}"
-        state = folder.read_json(f"{place}/state.json")
+        state = folder.read_json(state_file(member.supernet))
         curves = folder.read_table(f"{place}/curves.parquet").to_pydict()
         learnt = [np.array(of_block) for of_block in state["probabilities"]]
         if member.derivation:

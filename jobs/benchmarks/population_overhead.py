@@ -21,7 +21,7 @@ from raynas.distributed.cluster import connect
 from raynas.distributed.population import run_population
 from raynas.distributed.selector_actor import start_selector
 from raynas.evaluation import Evaluation
-from raynas.plan import make_plan
+from raynas.plan import make_plan, state_file
 from raynas.storage import Folder
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         run = Folder(place)
         for one in plan.supernets:
-            run.write_json(f"supernets/{one.id}/state.json", {"failure": None, "probabilities": None})
+            run.write_json(state_file(one.id), {"failure": None, "probabilities": None})
         pool = ray.remote(FreePool).options(num_cpus=0).remote()
         selector = start_selector(plan, run)
         ray.get(selector.standing.remote())
