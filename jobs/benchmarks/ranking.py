@@ -7,7 +7,9 @@ Trains one supernet per seed on CIFAR-10 as a run of raynas, scores every archit
 compares with the truth. A minute is what two idle cores do in it, counted in training steps, so that a busy machine
 takes longer and finds the same: a path of the benchmark's own reduced network on 128 images takes PATH_S seconds there
 and back, a forward pass alone a third of it. The same command again continues; with other [evaluation] settings it
-scores the supernets that are trained already. --record adds a row to records/ranking.md.
+scores the supernets that are trained already. With --set 'selector.predictors=["gradient_boosting"]' a line is added
+for each predictor, which sees nothing but the supernets' scores, and one for the consensus of all. --record adds rows
+to records/ranking.md.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from rich.console import Console
 
 from raynas.config import Config, SpaceSettings, load
 from raynas.distributed import pipeline
+from raynas.evaluation import PREDICTOR
 from raynas.plan import load_space, make_plan
 from raynas.progress import Progress
 from raynas.rank_correlation import kendall_tau_b, precision_at_top, regret_at_count, s_tau, spearman_rho
@@ -102,6 +105,8 @@ def main() -> None:
     labels = {member.name: plan.supernet(member.supernet).label for member in plan.members}
     scores = {name: table[label].to_numpy() for name, label in labels.items()}
     rows = {name: measures(score_A, truth_A) for name, score_A in scores.items()}
+    predicted = [name for name in table.column_names if name.startswith(PREDICTOR)]
+    merged = {name: measures(table[name].to_numpy(), truth_A) for name in (*predicted, "consensus") if predicted}
     anchors = {name: measures(columns[name], truth_A) for name in truth.baselines}
     runs = [columns[name] for name in truth.runs]
     ceiling = [kendall_tau_b(one, other) for one, other in combinations(runs, 2)]
@@ -116,10 +121,13 @@ def main() -> None:
         for label, part in (("mean over seeds", mean), ("standard deviation", spread)):
             print(f"{label:<28}" + figures(dict(zip(next(iter(rows.values())), part, strict=True))))
         print(f"S-tau between seeds {s_tau(np.array(list(scores.values()))):.3f}")
+    for name, row in merged.items():
+        print(f"{name:<28}" + figures(row))
     if ceiling:
         print(f"noise ceiling: tau {np.mean(ceiling):.3f} between two single runs of the truth")
     if options.record:
-        _record(options, rows, minutes, len(names))
+        total = sum(minutes.values())
+        _record(options, rows | merged, minutes | dict.fromkeys(merged, total), len(names))
 
 
 def measures(score_A: NDArray[np.float64], truth_A: NDArray[np.float64]) -> dict[str, float]:
