@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +22,10 @@ from raynas.strategy import Strategy
 class TableEvaluator:
     """Looks an architecture's key up in a Parquet table; keys that are the same network are rows of their own.
 
-    The objectives are minus the reward (a table's rewards are higher-better, whatever their unit) and, if a cost column
-    is named, the cost. An architecture that the table does not hold, or holds no finite reward, report or cost for,
-    fails. scorable: how many do not; highest_report: of those, what a search could find at best.
+    A key that the table does not hold is looked up by its network: the first row of an equal one answers. The
+    objectives are minus the reward (a table's rewards are higher-better, whatever their unit) and, if a cost column is
+    named, the cost. An architecture that the table does not hold, or holds no finite reward, report or cost for, fails.
+    scorable: how many rows do not; highest_report: of those, what a search could find at best.
     Raises UserError for a file that is missing, truncated or empty, for columns that are missing or not numeric, for
     keys that do not parse or occur twice, and for a table that can score none.
     """
@@ -34,16 +35,16 @@ class TableEvaluator:
         self.settings = settings
         named = [settings.key, settings.reward, settings.report, *([settings.cost] if settings.cost else [])]
         table = _read(path, list(dict.fromkeys(named)))
-        self.reward_A = _numbers(table, settings.reward, path)
-        self.report_A = _numbers(table, settings.report, path)
-        self.cost_A = _numbers(table, settings.cost, path) if settings.cost else None
+        self.columns = {name: _numbers(table, name, path) for name in dict.fromkeys(named[1:])}
+        self.reward_A, self.report_A = self.columns[settings.reward], self.columns[settings.report]
+        self.cost_A = self.columns[settings.cost] if settings.cost else None
         self.row = _rows(space, table.column(settings.key), settings.key, path)
-        numbers = [self.reward_A, self.report_A, *([] if self.cost_A is None else [self.cost_A])]
-        reports = [values[1] for values in zip(*numbers, strict=True) if all(map(math.isfinite, values))]
+        self.row_of_network = {space.canonicalise(one): row for one, row in reversed(self.row.items())}
+        reports = [report for row, report in enumerate(self.report_A) if self._lacks(row) is None]
         if not reports:
             raise UserError(
                 f"no row of the table {path} has a finite number in each of its columns "
-                f"{', '.join(map(repr, dict.fromkeys(named[1:])))}; name others."
+                f"{', '.join(map(repr, self.columns))}; name others."
             )
         self.scorable, self.highest_report = len(reports), max(reports)
 
@@ -55,18 +56,24 @@ class TableEvaluator:
     def evaluate(self, architectures: Sequence[Architecture]) -> Iterator[Evaluation]:
         """One evaluation per architecture, in the order asked."""
         for architecture in architectures:
-            row = self.row.get(architecture)
+            row = self.find(architecture)
             if row is None:
                 yield Evaluation(architecture, (), "not in the table")
-                continue
-            objectives = (-self.reward_A[row],) if self.cost_A is None else (-self.reward_A[row], self.cost_A[row])
-            told = ((self.settings.report, self.report_A[row]), *zip(self.objectives, objectives, strict=True))
-            for name, value in told:
-                if not math.isfinite(value):
-                    yield Evaluation(architecture, (), f"the table has no {name.removeprefix('-')} for it")
-                    break
+            elif lacking := self._lacks(row):
+                yield Evaluation(architecture, (), f"the table has no {lacking} for it")
+            elif self.cost_A is None:
+                yield Evaluation(architecture, (-self.reward_A[row],))
             else:
-                yield Evaluation(architecture, objectives)
+                yield Evaluation(architecture, (-self.reward_A[row], self.cost_A[row]))
+
+    def find(self, architecture: Architecture) -> int | None:
+        """The row that answers for an architecture."""
+        row = self.row.get(architecture)
+        return self.row_of_network.get(self.space.canonicalise(architecture)) if row is None else row
+
+    def _lacks(self, row: int) -> str | None:
+        """The column in which a row has no finite number, if there is one."""
+        return next((name for name, values_A in self.columns.items() if not math.isfinite(values_A[row])), None)
 
 
 SEARCH_SCHEMA = pa.schema(
@@ -108,7 +115,7 @@ def search_table(
         batches = search(strategy(seed), table, told, evaluations=evaluations, batch_size=batch_size)
         scored = (one for batch in batches for one in batch if one.failure is None)
         for number, evaluation in enumerate(scored, start=1):
-            row = table.row[evaluation.architecture]
+            row = cast(int, table.find(evaluation.architecture))
             if table.reward_A[row] > best_reward:
                 best_reward, best_report = table.reward_A[row], table.report_A[row]
             columns["method"].append(method)

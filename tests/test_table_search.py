@@ -181,6 +181,14 @@ def test_a_table_of_nothing_that_is_asked_ends_without_rows(search: Search, tmp_
     assert len(found) < 2 and found.schema == SEARCH_SCHEMA
 
 
+def test_searches_that_met_nothing_are_told(search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"key": ["11111111"], "reward": [1.0], "report": [1.0]}
+    pq.write_table(pa.table(one), tmp_path / "one.parquet")
+    found = search("random_search", path=str(tmp_path / "one.parquet"), repeats=2, search={"evaluations": 2})
+    lost = 2 - len(set(found["seed"].to_pylist()))
+    assert lost and f"{lost} of 2 searches of random_search met nothing" in " ".join(capsys.readouterr()[0].split())
+
+
 def test_the_summary_is_read_on_80_columns(table: str, tmp_path: Path) -> None:
     members = [{"method": "random_search", "name": "a-name-that-somebody-made-much-too-long-for-any-terminal"}]
     settings = config.check({"space": {"name": "nas_bench_macro"}, "members": members})

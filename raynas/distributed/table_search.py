@@ -102,6 +102,12 @@ def search_tables(
         finally:
             if jobs:
                 run.write_table(FILE, searched.rows)
+        for member in members:
+            if met_nothing := sum(not len(parts[member.name, seed]) for seed in range(repeats)):
+                progress.note(
+                    f"{met_nothing:,} of {repeats:,} searches of {member.name} met nothing that the table scores, and "
+                    "have no say in its mean"
+                )
     return searched
 
 
@@ -153,8 +159,8 @@ def _remarks(table: TableEvaluator, asked: Sequence[MemberPlan], members: Sequen
         yield f"left out: {', '.join(learning)}; they search what a supernet learnt, and a table has none"
     if table.scorable < table.space.size:
         yield (
-            f"the table scores {table.scorable:,} of the {table.space.size:,} keys of {table.space.name}; others cost "
-            "no evaluation, and a search that meets too few of these ends early"
+            f"the table scores {table.scorable:,} of the {table.space.size:,} keys of {table.space.name}; a network "
+            "that it has under none of its keys costs no evaluation, and a search that meets too many ends early"
         )
     several = [one.name for one in members if len(one.objectives) > 1]
     if several and table.cost_A is None:
