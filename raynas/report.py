@@ -14,7 +14,8 @@ from raynas.space import SearchSpace
 from raynas.storage import Folder
 from raynas.units import accuracy, cost, cost_name, duration, interval, rank, signed
 
-CURVES = ("step", "loss", "seconds", "images_per_s", "learning_rate")  # of every supernet; others are its rule's own
+CURVES = ("step", "loss", "seconds", "images_per_s", "learning_rate", "derived_operations")
+"""Of a supernet, without a chart of their own; others are its rule's."""
 
 
 def write_report(folder: Folder) -> str:
@@ -350,7 +351,8 @@ def _supernets(record: RunRecord, space: SearchSpace | None, page: Page) -> Html
     ]
     overview = table(("supernet", "training rule", "steps", "images/s", "seed", "", "id"), lines, numeric=(2, 3, 4))
     learnt = [_probabilities(net.label, net.state["probabilities"], space) for net in record.supernets if _learnt(net)]
-    return join([_grid(figures), element("div", overview, _class="card"), *learnt])
+    collapses = [element("p", _warning("collapsed"), f" {net.collapse}") for net in record.supernets if net.collapse]
+    return join([_grid(figures), element("div", overview, _class="card"), *collapses, *learnt])
 
 
 def _learnt(net: Any) -> bool:

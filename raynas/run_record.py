@@ -47,6 +47,17 @@ class SupernetRecord:
         """What people call it."""
         return str(self.state.get("label", self.identity))
 
+    @property
+    def collapse(self) -> str | None:
+        """One sentence on a rule that derives mostly skips, as DARTS is known to (Zela et al., ICLR 2020)."""
+        skips, operations = ((self.curves.get(f"derived_{one}") or [None])[-1] for one in ("skips", "operations"))
+        if skips is None or operations is None or skips <= operations / 2:
+            return None
+        return (
+            f"{self.label} has collapsed: {skips:.0f} of the {operations:.0f} operations that it derives are skips, "
+            "which are learnt first. Do not trust its choice; train it for fewer steps, or take blank_pt."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:

@@ -96,9 +96,10 @@ def _members(record: RunRecord) -> list[Table | Text]:
             accuracy(best[-1][1] if best else None),
             rank(found[-1][1] if found else None),
         )
+    notes = [Text(printable(f"{net.collapse}\n"), style="red") for net in record.supernets if net.collapse]
     agreement = record.agreement
     if agreement is None:
-        return [table]
+        return [table, *notes]
     told = (
         agreement_in_words(agreement["rankers"], agreement["tau"]),
         belief.sentence(agreement),
@@ -106,7 +107,7 @@ def _members(record: RunRecord) -> list[Table | Text]:
         belief.race_in_words(agreement),
         belief.front_in_words(agreement),
     )
-    return [table, Text(printable("\n".join(filter(None, told)) + "\n"))]
+    return [table, *notes, Text(printable("\n".join(filter(None, told)) + "\n"))]
 
 
 def agreement_in_words(names: list[str], tau: list[list[float | None]]) -> str:

@@ -107,4 +107,5 @@ def test_edges_are_left_out_where_none_wins() -> None:
         for block, choice in enumerate((NONE, SKIP, CONV_3X3, NONE, SKIP, SKIP)):
             rule.alpha[block][choice] = 3.0
     assert rule.derived() == (NONE, SKIP, CONV_3X3, NONE, SKIP, SKIP)
-    assert rule.watch()["derived_skips"] == 3
+    watched = rule.watch()
+    assert (watched["derived_skips"], watched["derived_operations"]) == (3, 4)

@@ -14,7 +14,7 @@ from torch import Tensor
 from raynas.architecture import Architecture
 from raynas.checkpoint import load_moments
 from raynas.replica_group import ReplicaGroup
-from raynas.space import SearchSpace, is_skip
+from raynas.space import SearchSpace, is_none, is_skip
 from raynas.supernet import Owner
 from raynas.training_rule import StepResult
 from raynas.training_rules._distribution import entropy
@@ -72,11 +72,12 @@ class Alpha(Penalised):
         self.adam.step()
 
     def watch(self) -> dict[str, Tensor | float]:
-        """The collapse watch: the entropy of alpha in nats, and how many choices that compute nothing are derived."""
-        chosen = (block.choices[choice] for block, choice in zip(self.space.blocks, self.derived(), strict=True))
+        """The collapse watch: the entropy of alpha in nats, and how many of the operations it derives are skips."""
+        chosen = [block.choices[choice] for block, choice in zip(self.space.blocks, self.derived(), strict=True)]
         return {
             "entropy": entropy(self.probabilities()),
             "derived_skips": float(sum(map(is_skip, chosen))),
+            "derived_operations": float(sum(not is_none(one) for one in chosen)),
             **self.excess(self.mixture(torch.device("cpu"))),
         }
 
