@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from raynas.architecture import Architecture
 from raynas.partition import Partition
-from raynas.supernet import Choice, Choices, Owner, Subnet, Supernet
+from raynas.supernet import Choice, Choices, Mixture, Owner, Subnet, Supernet
 
 
 class Restricted(Supernet):
@@ -21,7 +21,11 @@ class Restricted(Supernet):
 
     def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
         """One path, or a relaxed mixture, of the partition: (N, C, H, W) -> logits (N, K)."""
-        return self.network(images_NCHW, [self._outer(b, choice) for b, choice in enumerate(architecture)])  # type: ignore[no-any-return]
+        outer: Choices = [self._outer(b, choice) for b, choice in enumerate(architecture)]
+        if isinstance(architecture, Mixture):
+            choices = zip(self.partition.choices, architecture.running, strict=True)
+            outer = Mixture(outer, [[allowed[index] for index in running] for allowed, running in choices])  # type: ignore[arg-type]
+        return self.network(images_NCHW, outer)  # type: ignore[no-any-return]
 
     def choices(self) -> list[Choice]:
         """The network's Choice modules with the options that the partition has."""

@@ -19,6 +19,24 @@ Choices: TypeAlias = Sequence[int | Tensor]
 """What a forward pass takes per block: a choice's index; relaxed weights over its choices, shape (choices,); or, where
 only elastic layers follow the block, weights of each image, shape (N, choices)."""
 
+
+class Mixture(list[Tensor]):
+    """Weights of each block's choices that keep in mind, off the device, which of them are not zero.
+
+    Of a plain list of weights every Choice has to ask that, and wait until the device has come so far.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], running: Sequence[Sequence[int]]) -> None:
+        super().__init__(weights)
+        self.running = running
+
+    @classmethod
+    def on(cls, device: torch.device, weights: Sequence[Tensor]) -> Mixture:
+        """Weights that lie on the CPU, brought to a device in one copy; gradients flow to them."""
+        moved = torch.cat(list(weights)).to(device).split_with_sizes([len(of_choices) for of_choices in weights])
+        return cls(moved, [_running(of_choices) for of_choices in weights])
+
+
 Copy: TypeAlias = Callable[[nn.Module], nn.Module]
 """Copies what a subnet is made of: with its own parameters, cut to the path, and in its stand-alone form."""
 
@@ -128,7 +146,7 @@ class Choice(PathModule):
         choice = architecture[self.block]
         if not isinstance(choice, Tensor):
             return _run(self.options[choice], inputs, architecture)
-        running = [index for index, weight in enumerate(choice.tolist()) if weight != 0] or [0]
+        running = architecture.running[self.block] if isinstance(architecture, Mixture) else _running(choice)
         outputs = [choice[index] * _run(self.options[index], inputs, architecture) for index in running]
         return reduce(add, outputs)
 
@@ -336,6 +354,11 @@ def seeded(build: Callable[..., Supernet], seed: int, **settings: Any) -> Supern
                 "whose running averages would mix those of all paths; replace it."
             )
     return network
+
+
+def _running(weights: Tensor) -> list[int]:
+    """Which of a block's choices have to be run: those whose weight is not zero, and one at least."""
+    return [index for index, weight in enumerate(weights.tolist()) if weight != 0] or [0]
 
 
 def _run(option: nn.Module, inputs: Tensor, architecture: Choices) -> Tensor:

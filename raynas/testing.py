@@ -33,7 +33,7 @@ from raynas.rank_correlation import kendall_tau_b
 from raynas.seeds import generator
 from raynas.space import Cell, ChoiceBlock, SearchSpace
 from raynas.strategy import Strategy
-from raynas.supernet import Choice, Choices, PathModule, Subnet, Supernet, seeded, touched
+from raynas.supernet import Choice, Mixture, PathModule, Subnet, Supernet, seeded, touched
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Search spaces: every check takes the space and what builds its supernet (the `SPACE` and `supernet` of its file).
@@ -139,11 +139,13 @@ def check_one_hot_weights_are_the_path(space: SearchSpace, build: BuildSupernet)
     """A relaxed forward pass with all the weight on one choice per block gives that path's logits."""
     network, images_NCHW = _small(build), _images()
     for architecture in _architectures(space):
-        one_hot: Choices = [
+        one_hot = [
             functional.one_hot(torch.tensor(choice), len(block.choices)).float()
             for choice, block in zip(architecture, space.blocks, strict=True)
         ]
-        torch.testing.assert_close(network(images_NCHW, one_hot), network(images_NCHW, architecture))
+        logits_NK = network(images_NCHW, architecture)
+        torch.testing.assert_close(network(images_NCHW, one_hot), logits_NK)
+        torch.testing.assert_close(network(images_NCHW, Mixture.on(torch.device("cpu"), one_hot)), logits_NK)
 
 
 def check_gradients_stay_on_the_path(space: SearchSpace, build: BuildSupernet) -> None:

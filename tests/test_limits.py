@@ -19,6 +19,7 @@ from raynas.search import search
 from raynas.space import SearchSpace
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from raynas.trainer import Trainer
+from raynas.training_rules.darts_pt import DartsPt
 from search_spaces.mobilenet_chain import SMALL as CHAIN
 from search_spaces.nas_bench_201 import SPACE
 from search_spaces.pnas_cell import SMALL as GROWING
@@ -100,6 +101,16 @@ def test_what_a_rule_learns_costs_less_under_a_limit(rule: str) -> None:
 def test_a_limit_that_is_kept_changes_nothing(rule: str) -> None:
     free, kept = (trained(rule, limits) for limits in ({}, {"parameters": 1e9}))
     assert all(torch.equal(a, b) for a, b in zip(free.weights().values(), kept.weights().values(), strict=True))
+
+
+def test_a_limit_has_no_say_any_more_when_selection_has_fixed_all_blocks() -> None:
+    config = config_for("darts_pt", constraints={"parameters": 1.0}, training={"steps": 12, "batch_size": 8})
+    trainer = make_trainer("darts_pt", config)
+    figures = [trainer.train_step()[1] for _ in range(12)]
+    rule = trainer.rule
+    assert isinstance(rule, DartsPt)
+    penalties = rule.penalties(rule.alpha, rule.mixture(torch.device("cpu")))
+    assert all(figure["excess"] > 0 for figure in figures) and not any(one.any() for one in penalties)
 
 
 def test_a_supernet_is_trained_anew_for_another_limit_only_if_its_rule_learns_to_keep_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from raynas.gradient_likeness import gradient_likeness
 from raynas.members import members
 from raynas.partition import Partition, split_space
 from raynas.plan import build_rule, build_supernet
+from raynas.proxies._network import Intercepted
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
 from raynas.space import ChoiceBlock, SearchSpace
@@ -116,6 +118,26 @@ def test_a_path_of_the_partition_is_that_path_of_the_network() -> None:
         assert [[*one.options] for one in view.choices()] == [
             [one.options[option] for option in partition.choices[one.block]] for one in network.choices()
         ]
+
+
+@pytest.mark.parametrize("rule", ["darts1", "darts2", "darts_pt", "snas"])
+@pytest.mark.parametrize("partition", [WHOLE, SECOND])
+def test_no_layer_of_a_mixture_asks_the_device_which_weights_are_zero(rule: str, partition: Partition) -> None:
+    trainer = part(rule, partition, config=config_for(rule))  # WARM_UP of 12 steps: darts_pt has begun to select by 8
+    plain, called = trainer.supernet.forward, set[str]()
+
+    def noted(name: str, call: Callable[[], Any], _: Any) -> Any:
+        called.add(name)
+        return call()
+
+    def forward(images_NCHW: Tensor, architecture: Choices) -> Tensor:
+        with Intercepted(noted):
+            return plain(images_NCHW, architecture)
+
+    trainer.supernet.forward = forward  # type: ignore[method-assign]
+    for _ in range(3):
+        trainer.train_step()
+    assert "conv2d" in called and not called & {"tolist", "item", "bool", "float", "cpu", "nonzero"}
 
 
 def test_relaxed_weights_of_the_partition_give_the_other_choices_none() -> None:

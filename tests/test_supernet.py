@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raynas.supernet import BatchNorm, Choice, Choices, Supernet, seeded, touched
+from raynas.supernet import BatchNorm, Choice, Choices, Mixture, Supernet, seeded, touched
 
 
 class Chain(Supernet):
@@ -126,8 +126,9 @@ def test_relaxed_weights_mix_the_options_and_skip_those_of_weight_zero() -> None
     choice = Choice(0, [nn.Identity(), nn.Hardtanh(), nn.ReLU()])
     choice.options[1].register_forward_hook(lambda *_: pytest.fail("an option of weight zero was run"))
     inputs = torch.tensor([[-2.0, 3.0]])
-    mixed = choice(inputs, [torch.tensor([0.25, 0.0, 0.5])])
-    torch.testing.assert_close(mixed, torch.tensor([[-0.5, 2.25]]))
+    weights = [torch.tensor([0.25, 0.0, 0.5])]
+    for given in (weights, Mixture.on(torch.device("cpu"), weights)):
+        torch.testing.assert_close(choice(inputs, given), torch.tensor([[-0.5, 2.25]]))
 
 
 def test_relaxed_weights_receive_gradients(network: Chain, images_NCHW: Tensor) -> None:

@@ -15,7 +15,7 @@ from raynas.architecture import Architecture
 from raynas.checkpoint import load_moments
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace, is_none, is_skip
-from raynas.supernet import Owner
+from raynas.supernet import Mixture, Owner
 from raynas.training_rule import StepResult
 from raynas.training_rules._distribution import entropy
 from raynas.training_rules._penalised import Penalised
@@ -60,13 +60,17 @@ class Alpha(Penalised):
         """For each block the softmax of its alpha."""
         return tuple(values.detach().softmax(0).numpy() for values in self.alpha)
 
-    def mixture(self, device: torch.device) -> list[Tensor]:
-        """The weights of each block's choices."""
-        return [values.softmax(0).to(device, torch.float32) for values in self.alpha]
+    def weights(self) -> list[Tensor]:
+        """The weights of each block's choices, on the CPU."""
+        return [values.softmax(0).float() for values in self.alpha]
+
+    def mixture(self, device: torch.device) -> Mixture:
+        """The same where the network is."""
+        return Mixture.on(device, self.weights())
 
     def move(self, gradients: Sequence[Tensor]) -> None:
         """One step of Adam along the gradients of the joined batch, and of the penalty."""
-        penalties = self.penalties(self.alpha, self.mixture(torch.device("cpu")))
+        penalties = self.penalties(self.alpha, self.weights())
         for values, gradient, penalty in zip(self.alpha, gradients, penalties, strict=True):
             values.grad = gradient.to(values) + penalty
         self.adam.step()
@@ -78,7 +82,7 @@ class Alpha(Penalised):
             "entropy": entropy(self.probabilities()),
             "derived_skips": float(sum(map(is_skip, chosen))),
             "derived_operations": float(sum(not is_none(one) for one in chosen)),
-            **self.excess(self.mixture(torch.device("cpu"))),
+            **self.excess(self.weights()),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -28,8 +28,8 @@ class Penalised:
         self.limits = limits
 
     def penalties(self, logits: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient of the penalty of these weights by the logits that they are computed from."""
-        if self.limits is None:
+        """The gradient of the penalty of these weights by the logits that they are computed from, if they still are."""
+        if self.limits is None or not any(of_choices.requires_grad for of_choices in weights):
             return [torch.zeros_like(values) for values in logits]
         penalty = self.penalty * self.limits.excess(weights)
         return list(torch.autograd.grad(penalty, logits, allow_unused=True, materialize_grads=True))

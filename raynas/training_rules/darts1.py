@@ -61,7 +61,8 @@ class Darts1(Alpha):
     ) -> StepResult:
         """Move alpha; accumulate the gradient of the mixture that it then is on the training batch."""
         self.follow(supernet, train, validation, loss, group)
-        mixture = [values.detach() for values in self.mixture(train.images_NCHW.device)]
+        with torch.no_grad():
+            mixture = self.mixture(train.images_NCHW.device)
         value = loss(supernet(train.images_NCHW, mixture), train.labels_N)
         (value / group.world).backward()  # type: ignore[no-untyped-call]
         return StepResult(self.paths, value.detach(), self.watch())

@@ -25,7 +25,7 @@ from raynas.batches import Batches
 from raynas.derivations.mode import mode
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace, is_none
-from raynas.supernet import Supernet
+from raynas.supernet import Choices, Mixture, Supernet
 from raynas.training_rule import Batch, Loss, StepResult
 from raynas.training_rules.darts1 import Darts1
 
@@ -104,11 +104,11 @@ class DartsPt(Darts1):
                 self.selected += 1
         return super().step(supernet, train, validation, loss=loss, rng=rng, number=number, group=group)
 
-    def mixture(self, device: torch.device) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
         """The weights of each block's choices: one alone where it is fixed."""
-        weights = super().mixture(device)
+        weights = super().weights()
         for block, shares in self.fixed.items():
-            weights[block] = _alone(int(shares.argmax()), weights[block])
+            weights[block] = one_hot(torch.tensor(int(shares.argmax())), len(shares)).float()
         return weights
 
     def probabilities(self) -> tuple[NDArray[np.float64], ...]:
@@ -139,19 +139,19 @@ class DartsPt(Darts1):
     @torch.no_grad()
     def _select(self, supernet: Supernet, group: ReplicaGroup, device: torch.device) -> None:
         """Fix the next block; or, when all are, leave out the edges that the space does not keep."""
-        mixture = self.mixture(device)
+        weights = self.weights()
         if self.selected < len(self.order):
             block = self.order[self.selected]
             choices = self._candidates(block)
-            masked = [_replaced(mixture, block, mixture[block].index_fill(0, one, 0)) for one in _each(choices, device)]
-            wrong = self._wrong(supernet, masked, group)
-            self.fixed[block] = np.zeros(len(mixture[block]))
+            masked = [weights[block].index_fill(0, torch.tensor([choice]), 0) for choice in choices]
+            wrong = self._wrong(supernet, [_replaced(weights, block, one, device) for one in masked], group)
+            self.fixed[block] = np.zeros(len(weights[block]))
             self.fixed[block][choices] = _shares(wrong)
             return
         assert self.space.derive is not None
-        cut = [_replaced(mixture, block, torch.zeros_like(weights)) for block, weights in enumerate(mixture)]
+        cut = [_replaced(weights, block, torch.zeros_like(one), device) for block, one in enumerate(weights)]
         costs = 1 + self._wrong(supernet, cut, group)  # above 0, the weight of all that is not fixed
-        kept = self.space.derive([w.cpu().double().numpy() * cost for w, cost in zip(mixture, costs, strict=True)])
+        kept = self.space.derive([w.double().numpy() * cost for w, cost in zip(weights, costs, strict=True)])
         for block, choice in enumerate(kept):
             if choice != self.fixed[block].argmax():
                 self.fixed[block] = np.eye(len(self.fixed[block]))[choice]
@@ -162,7 +162,7 @@ class DartsPt(Darts1):
         named = [index for index, name in enumerate(names) if not is_none(name)]
         return named if named and self.space.derive is not None else list(range(len(names)))
 
-    def _wrong(self, supernet: Supernet, mixtures: Sequence[list[Tensor]], group: ReplicaGroup) -> NDArray[np.float64]:
+    def _wrong(self, supernet: Supernet, mixtures: Sequence[Choices], group: ReplicaGroup) -> NDArray[np.float64]:
         """How many of all validation images each mixture gets wrong, by batch statistics."""
         counts = torch.zeros(len(mixtures), device=self.validation.device)
         images = len(self.validation)
@@ -173,16 +173,8 @@ class DartsPt(Darts1):
         return group.sum(counts).double().cpu().numpy()
 
 
-def _replaced(mixture: Sequence[Tensor], block: int, weights: Tensor) -> list[Tensor]:
-    return [*mixture[:block], weights, *mixture[block + 1 :]]
-
-
-def _alone(choice: int, like: Tensor) -> Tensor:
-    return one_hot(torch.tensor(choice), len(like)).to(like)
-
-
-def _each(choices: Sequence[int], device: torch.device) -> list[Tensor]:
-    return [torch.tensor([choice], device=device) for choice in choices]
+def _replaced(weights: Sequence[Tensor], block: int, own: Tensor, device: torch.device) -> Mixture:
+    return Mixture.on(device, [*weights[:block], own, *weights[block + 1 :]])
 
 
 def _shares(wrong: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from raynas.architecture import Architecture
 from raynas.derivations.mode import mode
 from raynas.replica_group import ReplicaGroup
 from raynas.space import SearchSpace
-from raynas.supernet import Supernet
+from raynas.supernet import Mixture, Supernet
 from raynas.training_rule import Batch, Loss, StepResult
 from raynas.training_rules._alpha import Alpha, summed
 
@@ -75,12 +75,10 @@ class Snas(Alpha):
         """Accumulate the weights' gradient and move alpha, by one backward pass."""
         device = train.images_NCHW.device
         temperature = self.temperature(number)
-        mixture = [
-            concrete(values, gumbel(rng, len(values)), temperature).to(device, torch.float32) for values in self.alpha
-        ]
+        drawn = [concrete(values, gumbel(rng, len(values)), temperature).float() for values in self.alpha]
         for values in self.alpha:
             values.grad = None
-        value = loss(supernet(train.images_NCHW, mixture), train.labels_N)
+        value = loss(supernet(train.images_NCHW, Mixture.on(device, drawn)), train.labels_N)
         (value / group.world).backward()  # type: ignore[no-untyped-call]
         gradients = [torch.zeros_like(values) if values.grad is None else values.grad for values in self.alpha]
         self.move(summed(gradients, group, device))
