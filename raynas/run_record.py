@@ -112,7 +112,7 @@ class RunRecord:
 
     @property
     def main_cost(self) -> str | None:
-        """The cost against which the front is drawn."""
+        """The cost against which accuracies are drawn."""
         return self.section("selector").get("cost") or next(iter(self.costs), None)
 
     @property
@@ -144,8 +144,15 @@ class RunRecord:
         )
 
     @property
-    def share_of_front(self) -> str | None:
-        """One sentence on how much of the Pareto set the finalists stand for; None where it is not known."""
+    def by_accuracy_alone(self) -> bool:
+        """Whether the finalists are the first of the ranking, and no cost has a say."""
+        return bool(self.section("selector").get("cost") == "")
+
+    @property
+    def finalists_in_words(self) -> str | None:
+        """One sentence on how the finalists stand for the Pareto set, or that there is none; None where unknown."""
+        if self.by_accuracy_alone:
+            return "The finalists are the first of the ranking, whatever they cost."
         volumes = (self.agreement or {}).get("hypervolume")
         if not volumes or not volumes["front"]:
             return None

@@ -316,6 +316,20 @@ def test_the_share_of_the_front_is_told_where_it_was_measured(run):
     assert "hypervolume" not in run.read("report.html").decode() + summary(run)
 
 
+def test_no_pareto_set_is_told_of_where_no_cost_chose_the_finalists(run):
+    run.write("config.toml", run.read("config.toml").replace(b'cost = "macs"', b'cost = ""'))
+    run.write_json("agreement.json", run.read_json("agreement.json") | {"front": None, "hypervolume": None})
+    table = run.read_table("ranking.parquet")
+    unknown = pa.nulls(len(table), pa.float64())
+    column = table.column_names.index("front_probability")
+    run.write_table("ranking.parquet", table.set_column(column, "front_probability", unknown))
+    page = Reader(Path(write_report(run)).read_text())
+    for text in (page.text, str(page.charts), summary(run)):
+        assert "Pareto" not in text
+    for text in (page.text, summary(run, width=120)):
+        assert "The finalists are the first of the ranking, whatever they cost." in text
+
+
 @pytest.mark.parametrize("ugly", [False, True])
 def test_the_summary_is_plain_and_fits_80_columns(runs, ugly):
     text = summary(runs[ugly])
