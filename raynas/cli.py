@@ -282,10 +282,12 @@ def retrain(run: RunFolder, address: Address = None) -> None:
 def gap(run: RunFolder) -> None:
     """Say how far a run's ranking can be trusted, by what was trained from scratch."""
     from raynas.gap import measure_gap
+    from raynas.run_record import read_run
     from raynas.summary import print_summary
 
     folder, _ = _existing(run)
     _check_ranked(folder)
+    read_run(folder)  # what is broken is told before anything is measured
     measure_gap(folder)
     print_summary(folder, _console())
 

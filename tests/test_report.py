@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_missing_column_is_named(run):
     table = run.read_table("evaluations/nsga2.parquet")
     run.write_table("evaluations/nsga2.parquet", table.drop_columns(["error"]))
-    with pytest.raises(UserError, match=r"nsga2\.parquet lacks the columns error"):
+    with pytest.raises(UserError, match=r"nsga2\.parquet is without the columns error"):
         write_report(run)
 
 
