@@ -506,7 +506,7 @@ def _present(folder: Folder, *, with_report: bool = True) -> None:
 
 def _architectures(path: Path, space: Any) -> list[tuple[int, ...]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"cannot read the architectures in {path}: {reason(fault)}; check the path.") from None
     found = []

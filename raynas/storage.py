@@ -33,6 +33,8 @@ class Folder:
 
     def __init__(self, location: str) -> None:
         expected = "expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
+        if not location.strip():  # as of a shell's variable that is not set; `.` is where one stands
+            raise UserError(f"cannot use an empty name: {expected}")
         try:
             self.location = location if "://" in location else str(Path(location).expanduser().resolve())
             self.filesystem, self.root = fs.FileSystem.from_uri(self.location)
