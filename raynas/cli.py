@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -365,6 +366,7 @@ def main(*command: str) -> None:
     except Exception as fault:
         code = _fail(getattr(fault, "cause", None) or fault)  # what was raised in an actor is wrapped by Ray
     if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would stop Ray's own end halfway, with a traceback
         print("raynas: interrupted; the same command again continues.", file=sys.stderr)
     sys.exit(code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,7 +121,12 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_existing", interrupted)
-    ended = raynas("report", "run")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        ended = raynas("report", "run")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a second one does not stop Ray's end halfway
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
