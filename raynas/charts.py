@@ -42,7 +42,8 @@ def supernet_colours(record: RunRecord) -> dict[str, str]:
 def front(record: RunRecord, supernet: str, cost_column: str) -> Figure:
     """Accuracy under one supernet against a cost: every network scored with it, the Pareto set and the finalists.
 
-    Shaded by its probability is what may be on the Pareto set, where that is known.
+    Shaded by its probability is what may be on the Pareto set, where that is known. Where no cost chose the finalists
+    there is no such set.
     """
     colours = member_colours(record)
     ranked = {row["architecture"]: row for row in record.ranking or ()}
@@ -69,7 +70,7 @@ def front(record: RunRecord, supernet: str, cost_column: str) -> Figure:
         hover = [f"{one}<br>{chance}" for one, chance in zip(trace["hovertext"], told, strict=True)]
         traces.append(trace | {"hovertext": hover})
     pareto = [row for key, row in scored.items() if ranked.get(key, {}).get("on_front")]
-    if pareto:
+    if pareto and not record.by_accuracy_alone:
         ring = {"color": INK, "size": 12, "symbol": "circle-open", "line": {"width": 1.6}}
         traces.append(_evaluations(record, pareto, "Pareto set of the consensus", cost_column, ring))
     finalists = [row for key, row in scored.items() if ranked.get(key, {}).get("finalist")]

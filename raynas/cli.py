@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -282,10 +283,12 @@ def retrain(run: RunFolder, address: Address = None) -> None:
 def gap(run: RunFolder) -> None:
     """Say how far a run's ranking can be trusted, by what was trained from scratch."""
     from raynas.gap import measure_gap
+    from raynas.run_record import read_run
     from raynas.summary import print_summary
 
     folder, _ = _existing(run)
     _check_ranked(folder)
+    read_run(folder)  # what is broken is told before anything is measured
     measure_gap(folder)
     print_summary(folder, _console())
 
@@ -363,6 +366,7 @@ def main(*command: str) -> None:
     except Exception as fault:
         code = _fail(getattr(fault, "cause", None) or fault)  # what was raised in an actor is wrapped by Ray
     if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would stop Ray's own end halfway, with a traceback
         print("raynas: interrupted; the same command again continues.", file=sys.stderr)
     sys.exit(code)
 
@@ -504,7 +508,7 @@ def _present(folder: Folder, *, with_report: bool = True) -> None:
 
 def _architectures(path: Path, space: Any) -> list[tuple[int, ...]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"cannot read the architectures in {path}: {reason(fault)}; check the path.") from None
     found = []

@@ -288,6 +288,7 @@ class MemberSettings(Settings):
     )
     objectives: tuple[str, ...] | None = Field(
         None,
+        min_length=1,
         description='what it minimises: "score", "cost" or names of evaluation.costs; left out: the method\'s own',
     )
 
@@ -463,7 +464,7 @@ def load(path: str | None, overrides: Iterable[str] = (), changes: Mapping[str, 
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # as some editors mark what they write
         except OSError as fault:
             raise UserError(f"cannot read the configuration {path}: {reason(fault)}; check the path.") from None
         except UnicodeDecodeError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from raynas import shapes
 from raynas.architecture import decode
 from raynas.checkpoint import corrupt, load_weights, weights_file
 from raynas.config import Config
@@ -90,7 +91,7 @@ def export_finalist(run: Folder, config: Config, output: str, rank: int | None) 
 
 def _finalist(run: Folder, rank: int | None) -> dict[str, Any]:
     results = [
-        run.read_json(f"finalists/{name}/result.json", ("architecture", "rank", "failure", "validation_error"))
+        run.read_json(f"finalists/{name}/result.json", shapes.Trained)
         for name in run.names("finalists")
         if run.exists(f"finalists/{name}/result.json")
     ]

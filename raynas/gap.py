@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raynas import shapes
 from raynas.architecture import decode
 from raynas.near_best import NEAR, probability_near_best
 from raynas.plan import state_file
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
 from raynas.selector import FEWEST, scores_of
-from raynas.stability import RECIPE, Rankings, measure_stability, missing, of_seeds
+from raynas.stability import Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
 NORMAL = 1.96  # standard deviations either side that hold 95 %
@@ -136,9 +137,9 @@ def measure_gap(run: Folder) -> dict[str, Any]:
 def _stability(run: Folder, ranking: Mapping[str, Sequence[Any]], accuracy_A: NDArray[np.float64]) -> dict[str, Any]:
     """`stability`: how the consensus, repeated trainings and late steps rank; `missing`: what is not measured of it."""
     scores = {name: _column(values) for name, values in scores_of(ranking).items()}
-    states = [run.read_json(state_file(name), ("label", *RECIPE)) for name in run.names("supernets")]
+    states = [run.read_json(state_file(name)) for name in run.names("supernets")]
     groups = of_seeds({state["label"]: state for state in states}, scores)
-    late = _in_order(run.read_table("snapshots.parquet"), ranking) if run.exists("snapshots.parquet") else {}
+    late = _late(run, ranking) if run.exists("snapshots.parquet") else {}
     for label, last_A in scores.items():
         columns = [name for name in late if name.rpartition("@")[0] == label]
         if columns:
@@ -194,15 +195,18 @@ def _predicted(ranking: Mapping[str, Sequence[Any]]) -> NDArray[np.float64]:
 def _results(run: Folder) -> dict[str, dict[str, Any]]:
     """What was trained from scratch, by architecture; of one that calibrated the ranking too, as a finalist."""
     places = [f"{part}/{name}/result.json" for part in ("calibration", "finalists") for name in run.names(part)]
-    keys = ("architecture", "role", "validation_error")
-    results = [run.read_json(place, keys) for place in places if run.exists(place)]
+    results = [run.read_json(place) for place in places if run.exists(place)]
     return {one["architecture"]: one for one in results}
 
 
-def _in_order(late: pa.Table, ranking: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def _late(run: Folder, ranking: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """The columns of `snapshots.parquet`, in the ranking's order."""
+    late = run.read_table("snapshots.parquet", shapes.SNAPSHOTS)
     place = {one: a for a, one in enumerate(late["architecture"].to_pylist())}
-    return late.take([place[one] for one in ranking["architecture"]]).to_pydict()  # type: ignore[no-any-return]
+    if not place.keys() >= set(ranking["architecture"]):
+        raise run.broken("snapshots.parquet", "without some architectures of the ranking")
+    rows = pa.array([place[one] for one in ranking["architecture"]], pa.int64())
+    return late.take(rows).to_pydict()  # type: ignore[no-any-return]
 
 
 def _correlation(

@@ -264,11 +264,16 @@ def _front(record: RunRecord, page: Page) -> Html:
         for net in record.supernets
         if net.identity in scored
     ]
+    rings = (
+        ""
+        if record.by_accuracy_alone
+        else "Rings: Pareto set of the consensus and the cost; shades: what may be on it, the darker the likelier. "
+    )
     note = (
-        "Every network that a member had scored. Rings: Pareto set of the consensus and the cost; shades: what may be "
-        "on it, the darker the likelier; stars: finalists with their consensus rank. "
-        f"{belief.front_in_words(record.agreement or {})} {record.share_of_front or ''} Accuracies with the weights of "
-        "different supernets do not compare with each other, nor with those of networks trained from scratch."
+        f"Every network that a member had scored. {rings}Stars: finalists with their consensus rank. "
+        f"{belief.front_in_words(record.agreement or {})} {record.finalists_in_words or ''} Accuracies with the "
+        "weights of different supernets do not compare with each other, nor with those of networks trained from "
+        "scratch."
     )
     return join([element("p", note, _class="note"), _grid(figures)])
 

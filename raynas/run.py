@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 
 import raynas
+from raynas import shapes
 from raynas.config import Config, check, content_hash, differences
 from raynas.errors import UserError
 from raynas.storage import Folder
@@ -69,7 +70,7 @@ def existing_run(location: str) -> tuple[Folder, Config]:
 
 def begun_otherwise(folder: Folder) -> list[str]:
     """One sentence on what had another version when the run was begun; none where all are the same."""
-    begun = folder.read_json(VERSIONS, ()) if folder.exists(VERSIONS) else {}
+    begun = folder.read_json(VERSIONS, dict[str, Any]) if folder.exists(VERSIONS) else {}
     changed = [name for name in TOLD if name in begun and begun[name] != _version(name)]
     told = ", ".join(f"{name} {begun[name]} (now {_version(name)})" for name in changed)
     return [f"The run was begun with {told}; install those versions to continue it as it was begun."] if told else []
@@ -82,7 +83,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def same_data(run: Folder, fingerprint: str) -> None:
     """Raises UserError if a run was begun with other images."""
-    if run.exists(DATA) and run.read_json(DATA, ("fingerprint",))["fingerprint"] != fingerprint:
+    if run.exists(DATA) and run.read_json(DATA, shapes.Data)["fingerprint"] != fingerprint:
         raise UserError(f"{run.location} was begun with other data under the same name; choose another --name.")
 
 

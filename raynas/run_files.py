@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from raynas import shapes
 from raynas.checkpoint import CHECKPOINT, check_weights, load_state, weights_file
 from raynas.config import Config
-from raynas.evaluation import SCORES
 from raynas.plan import state_file
 from raynas.run_record import read_agreement, read_gap, read_timings
-from raynas.search import schema
 from raynas.storage import Folder
 
 CANDIDATES = "candidates.parquet"
@@ -15,7 +14,6 @@ CANDIDATES = "candidates.parquet"
 
 JOINED = "partitions.json"
 """What a supernet that is made of others has in the place of weights."""
-JOINED_KEYS = ("partitions", "parts", "warm_up", "settings")
 
 
 def check_files(run: Folder, config: Config) -> None:
@@ -26,13 +24,13 @@ def check_files(run: Folder, config: Config) -> None:
     for read in (read_timings, read_agreement, read_gap):
         read(run)
     if run.exists("members.json"):
-        run.read_json("members.json", keys=())
+        run.read_json("members.json", shapes.Members)
     for name in run.names("supernets"):
         place = run / f"supernets/{name}"
         if run.exists(state_file(name)):
-            state = run.read_json(state_file(name), keys=("label", "failure", "probabilities", "snapshots"))
+            state = run.read_json(state_file(name), shapes.State)
             if state["failure"] is None and place.exists(JOINED):
-                place.read_json(JOINED, keys=JOINED_KEYS)
+                place.read_json(JOINED, shapes.Joined)
             elif state["failure"] is None:
                 for step in (None, *state["snapshots"]):
                     check_weights(place, weights_file(step))
@@ -40,19 +38,18 @@ def check_files(run: Folder, config: Config) -> None:
             _check_checkpoint(place)
         for file in place.names():
             if file.startswith("split_"):
-                place.read_json(file, keys=("choices",))
+                place.read_json(file, shapes.Split)
     for name in run.names("evaluations"):
-        run.read_table(f"evaluations/{name}", columns=schema((*SCORES, *config.evaluation.costs)).names)
+        run.read_table(f"evaluations/{name}", shapes.evaluations(config.evaluation.costs))
     for name in run.names("race"):
-        run.read_table(f"race/{name}", columns=("architecture", "score"))
+        run.read_table(f"race/{name}", shapes.RACE)
     if run.exists(CANDIDATES):
-        run.read_table(CANDIDATES, columns=("architecture", "calibration", *config.evaluation.costs))
+        run.read_table(CANDIDATES, shapes.candidates(config.evaluation.costs))
     if run.exists("ranking.parquet"):
-        needed = ("rank", "architecture", "name", "consensus", "finalist", "calibration", *config.evaluation.costs)
-        run.read_table("ranking.parquet", columns=needed)
+        run.read_table("ranking.parquet", shapes.ranking(config.evaluation.costs))
     for place in (run / f"{part}/{name}" for part in ("finalists", "calibration") for name in run.names(part)):
         if place.exists("result.json"):
-            place.read_json("result.json", keys=("architecture", "role", "failure", "validation_error"))
+            place.read_json("result.json", shapes.Trained)
         else:
             _check_checkpoint(place)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from raynas import plan
+import pyarrow as pa
+
+from raynas import plan, shapes
 from raynas.config import SpaceSettings
 from raynas.errors import UserError
 from raynas.evaluation import REJECTED
@@ -18,20 +20,6 @@ from raynas.storage import Folder
 
 Row: TypeAlias = dict[str, Any]
 """One line of a table; what was not measured, and what was not a number, is None."""
-
-EVALUATION = ("index", "architecture", "canonical", "name", "member", "supernet", "loss", "error", "failure", "wall_s")
-AGREEMENT = (
-    *("rankers", "tau", "most_disputed", "most_disputed.name", "most_disputed.ranks"),
-    *(f"belief.{key}" for key in ("ranker", "agreement", "agreement_error", "weight", "weight_error")),
-    *("front.likely", "front.possible", "hypervolume.front", "hypervolume.finalists"),
-    *("race.trained", "race.trained.epochs", "race.trained.candidates", "race.best", "race.undecided"),
-)
-GAP = (
-    *(f"points.{key}" for key in ("name", "role", "rank", "stand_alone_error")),
-    *(f"near_best.{key}" for key in ("name", "probability", "within")),
-    *(f"stability.{key}" for key in ("name", "s_tau", "gt_tau", "gt_tau_std", "top", "of")),
-)
-RANKING = ("rank", "architecture", "name", "consensus", "on_front", "finalist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +111,7 @@ class RunRecord:
 
     @property
     def main_cost(self) -> str | None:
-        """The cost against which the front is drawn."""
+        """The cost against which accuracies are drawn."""
         return self.section("selector").get("cost") or next(iter(self.costs), None)
 
     @property
@@ -155,8 +143,15 @@ class RunRecord:
         )
 
     @property
-    def share_of_front(self) -> str | None:
-        """One sentence on how much of the Pareto set the finalists stand for; None where it is not known."""
+    def by_accuracy_alone(self) -> bool:
+        """Whether the finalists are the first of the ranking, and no cost has a say."""
+        return bool(self.section("selector").get("cost") == "")
+
+    @property
+    def finalists_in_words(self) -> str | None:
+        """One sentence on how the finalists stand for the Pareto set, or that there is none; None where unknown."""
+        if self.by_accuracy_alone:
+            return "The finalists are the first of the ranking, whatever they cost."
         volumes = (self.agreement or {}).get("hypervolume")
         if not volumes or not volumes["front"]:
             return None
@@ -217,21 +212,21 @@ def read_run(folder: Folder) -> RunRecord:
     evaluations = {}
     for name in folder.names("evaluations"):
         if name.endswith(".parquet"):
-            rows = sorted(_rows(folder, f"evaluations/{name}", EVALUATION), key=_index)
+            rows = sorted(_rows(folder, f"evaluations/{name}", shapes.evaluations()), key=_index)
             evaluations[rows[0]["member"] if rows else name.removesuffix(".parquet")] = rows
     order = [str(entry.get("name") or entry.get("method")) for entry in config.setdefault("members", [])]
     evaluations = dict(sorted(evaluations.items(), key=lambda item: (*_place(item[0], order), item[0])))
     used = list(dict.fromkeys(row["supernet"] for rows in evaluations.values() for row in rows[:1]))
     supernets = sorted(folder.names("supernets"), key=lambda name: (*_place(name, used), name))
-    ranking = _rows(folder, "ranking.parquet", RANKING) if folder.exists("ranking.parquet") else None
+    ranking = _rows(folder, "ranking.parquet", shapes.ranking()) if folder.exists("ranking.parquet") else None
     return RunRecord(
         name=folder.location.rstrip("/").rsplit("/", 1)[-1],
         config=config,
         config_text=folder.read("config.toml").decode(),
-        versions=_json(folder, "versions.json") or {},
+        versions=_json(folder, "versions.json", dict[str, Any]) or {},
         seconds=seconds,
         supernets=tuple(_supernet(folder, name) for name in supernets),
-        ended=_json(folder, "members.json") or {},
+        ended=_json(folder, "members.json", shapes.Members) or {},
         evaluations=evaluations,
         ranking=ranking,
         agreement=read_agreement(folder),
@@ -242,22 +237,17 @@ def read_run(folder: Folder) -> RunRecord:
 
 def read_timings(folder: Folder) -> list[dict[str, Any]]:
     """The stages that have ended, with their seconds; raises UserError if the file is something else."""
-    entries = folder.read_json("timings.json") if folder.exists("timings.json") else []
-    if not isinstance(entries, list) or not all(
-        isinstance(one, dict) and "stage" in one and isinstance(one.get("seconds"), int | float) for one in entries
-    ):
-        raise folder.broken("timings.json", "no list of stages and their seconds")
-    return entries
+    return _json(folder, "timings.json", shapes.Timings) or []
 
 
 def read_agreement(folder: Folder) -> Any:
     """What rankers make of each other, or None before there is a ranking; raises UserError if the file lacks some."""
-    return _json(folder, "agreement.json", AGREEMENT)
+    return _json(folder, "agreement.json", shapes.Agreement)
 
 
 def read_gap(folder: Folder) -> Any:
     """How far the ranking can be trusted, or None where that is not measured; raises UserError as `read_agreement`."""
-    return _json(folder, "gap.json", GAP)
+    return _json(folder, "gap.json", shapes.Gap)
 
 
 def load_space(record: RunRecord) -> SearchSpace | None:
@@ -300,34 +290,29 @@ def _place(name: str, order: list[str]) -> tuple[bool, int]:
     return name not in order, order.index(name) if name in order else 0
 
 
-def _json(folder: Folder, name: str, keys: Sequence[str] = ()) -> Any:
-    return folder.read_json(name, keys) if folder.exists(name) else None
+def _json(folder: Folder, name: str, shape: Any) -> Any:
+    return folder.read_json(name, shape) if folder.exists(name) else None
 
 
 def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _rows(folder: Folder, name: str, needed: Iterable[str]) -> list[Row]:
-    table = folder.read_table(name)
-    missing = [column for column in needed if column not in table.column_names]
-    if missing:
-        raise UserError(
-            f"{folder.path(name)} lacks the columns {', '.join(missing)}; delete it and run the same command again."
-        )
-    return [{key: _number(value) for key, value in row.items()} for row in table.to_pylist()]
+def _rows(folder: Folder, name: str, columns: pa.Schema) -> list[Row]:
+    return [{key: _number(value) for key, value in row.items()} for row in folder.read_table(name, columns).to_pylist()]
 
 
-def _curves(folder: Folder, name: str) -> dict[str, list[Any]]:
+def _curves(folder: Folder, name: str, known: pa.Schema) -> dict[str, list[Any]]:
     if not folder.exists(name):
         return {}
-    columns: dict[str, list[Any]] = folder.read_table(name).to_pydict()
+    columns: dict[str, list[Any]] = folder.read_table(name, known).to_pydict()
     return {key: [_number(value) for value in values] for key, values in columns.items()}
 
 
 def _supernet(folder: Folder, identity: str) -> SupernetRecord:
-    state = _json(folder, state_file(identity)) or {}
-    return SupernetRecord(identity, state, _curves(folder, f"supernets/{identity}/curves.parquet"))
+    state = _json(folder, state_file(identity), shapes.State) or {}
+    curves = _curves(folder, f"supernets/{identity}/curves.parquet", shapes.SUPERNET_CURVES)
+    return SupernetRecord(identity, state, curves)
 
 
 def _trials(folder: Folder, ranking: list[Row]) -> tuple[Trial, ...]:
@@ -348,9 +333,9 @@ def _trials(folder: Folder, ranking: list[Row]) -> tuple[Trial, ...]:
 
 
 def _trial(folder: Folder, role: str, place: str, ranks: Mapping[str, int]) -> Trial:
-    result = _json(folder, f"{place}/result.json")
-    known = result or _json(folder, f"{place}/architecture.json") or {}
+    result = _json(folder, f"{place}/result.json", shapes.Trained)
+    known = result or _json(folder, f"{place}/architecture.json", dict[str, Any]) or {}
     architecture = str(known.get("architecture", ""))
-    curves = _curves(folder, f"{place}/curves.parquet")
+    curves = _curves(folder, f"{place}/curves.parquet", shapes.STAND_ALONE_CURVES)
     name = str(known.get("name", architecture))
     return Trial(ranks.get(architecture), role, architecture, name, result, curves)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import posixpath
+import reprlib
 import tomllib
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
+from pydantic import TypeAdapter, ValidationError
 
 from raynas.errors import UserError, reason
 
@@ -30,6 +33,8 @@ class Folder:
 
     def __init__(self, location: str) -> None:
         expected = "expected a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
+        if not location.strip():  # as of a shell's variable that is not set; `.` is where one stands
+            raise UserError(f"cannot use an empty name: {expected}")
         try:
             self.location = location if "://" in location else str(Path(location).expanduser().resolve())
             self.filesystem, self.root = fs.FileSystem.from_uri(self.location)
@@ -113,19 +118,20 @@ class Folder:
         """Write JSON with sorted keys, so that equal values are equal bytes."""
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
-    def read_json(self, name: str, keys: Sequence[str] | None = None) -> Any:
-        """Read JSON; raises UserError if the file is not JSON, or if `keys` are given and it is no object with them.
+    def read_json(self, name: str, shape: Any = None) -> Any:
+        """Read JSON; raises UserError if the file is not JSON, or not of the shape (a type), if one is given.
 
-        A key such as `race.best` is looked for in the object `race`, or in each of a list of them, where there is one.
+        What the shape does not name is left as it is.
         """
         try:
             value = json.loads(self.read(name))
         except ValueError as fault:
             raise self.broken(name, f"not valid JSON ({fault})") from None
-        if keys is not None and not isinstance(value, dict):
-            raise self.broken(name, f"no JSON object, but {type(value).__name__}")
-        if missing := [key for key in keys or () if not _holds(value, key)]:
-            raise self.broken(name, f"without {', '.join(missing)}")
+        if shape is not None:
+            try:
+                TypeAdapter(shape).validate_python(value, strict=True)
+            except ValidationError as faults:
+                raise self.broken(name, _unlike(faults)) from None
         return value
 
     def read_toml(self, name: str) -> dict[str, Any]:
@@ -141,14 +147,24 @@ class Folder:
         pq.write_table(table, buffer, compression="zstd")
         self.write(name, buffer.getvalue())
 
-    def read_table(self, name: str, columns: Sequence[str] = ()) -> pa.Table:
-        """Read a Parquet file; raises UserError if it is truncated, no Parquet, or lacks one of these columns."""
+    def read_table(self, name: str, columns: Sequence[str] | pa.Schema = ()) -> pa.Table:
+        """Read a Parquet file; raises UserError if it is truncated, no Parquet, or lacks one of these columns.
+
+        Of a schema the columns must also be of its types, and filled where they may not be null; all others hold
+        numbers then.
+        """
         try:
             table = pq.read_table(io.BytesIO(self.read(name)))
         except (pa.ArrowException, OSError) as fault:
             raise self.broken(name, f"not a whole Parquet file ({reason(fault)})") from None
-        if missing := [column for column in columns if column not in table.column_names]:
+        names = columns.names if isinstance(columns, pa.Schema) else columns
+        if missing := [column for column in names if column not in table.column_names]:
             raise self.broken(name, f"without the columns {', '.join(missing)}")
+        if isinstance(columns, pa.Schema) and len(table):  # the columns of an empty table may have no type
+            for column in table.column_names:
+                wanted = columns.field(column) if column in names else None
+                if wrong := _unfit(table.column(column), wanted):
+                    raise self.broken(name, f"wrong in the column {column}: {wrong}")
         return table
 
     def broken(self, name: str, what: str) -> UserError:
@@ -173,11 +189,31 @@ class Folder:
             raise UserError(f"cannot {action} {self.path(name)}: {why}; {mend}.") from None
 
 
-def _holds(value: dict[str, Any], key: str) -> bool:
-    """Whether an object has a key, or what it has of its first part has the rest."""
-    part, dot, rest = key.partition(".")
-    if not dot:
-        return key in value
-    inside = value.get(part) or []
-    entries = inside if isinstance(inside, list) else [inside]
-    return all(isinstance(one, dict) and _holds(one, rest) for one in entries)
+def _unlike(faults: ValidationError) -> str:
+    """How a record differs from its shape: all that is missing, or else the first that is wrong."""
+    told = faults.errors()
+    missing = [one["loc"] for one in told if one["type"] == "missing"]
+    if missing:
+        places = (".".join(part for part in place if isinstance(part, str)) for place in missing)
+        return f"without {', '.join(dict.fromkeys(places))}"
+    place = ".".join(map(str, told[0]["loc"]))
+    said = told[0]["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    said = said.replace("a valid dictionary", "a JSON object")
+    came = "" if told[0]["type"] == "value_error" else f", but got {reprlib.repr(told[0]['input'])}"
+    return f"wrong{f' in {place}' if place else ''}: {said}{came}"
+
+
+def _unfit(column: pa.ChunkedArray, wanted: pa.Field | None) -> str:
+    """Why a column is none that is wanted, of numbers if nothing is known of it; nothing if it is."""
+    kind = column.type
+    if wanted is None or pa.types.is_floating(wanted.type):
+        fits = pa.types.is_floating(kind) or pa.types.is_integer(kind) or (wanted is None and pa.types.is_boolean(kind))
+        expected = "numbers"
+    else:
+        fits, expected = kind == wanted.type, str(wanted.type)
+    if wanted is not None and not wanted.nullable:
+        if pc.any(column.is_null(nan_is_null=True)).as_py():
+            return f"expected {expected}, but got a row without one"
+    elif pa.types.is_null(kind):
+        return ""
+    return "" if fits else f"expected {expected}, but got {kind}"

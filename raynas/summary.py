@@ -48,7 +48,7 @@ def _finalists(record: RunRecord) -> list[Table | Text]:
             *(cost(name, values.get(name)) for name in costs),
             style="bold" if trial is record.chosen else "",
         )
-    notes = filter(None, (record.share_of_front, record.trained_otherwise))
+    notes = filter(None, (record.finalists_in_words, record.trained_otherwise))
     note = [Text(printable(f"{one}\n"), style="dim") for one in notes]
     if record.chosen is None:
         return [table, *note]

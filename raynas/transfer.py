@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from raynas import shapes
 from raynas.config import Config, check
 from raynas.errors import UserError
 from raynas.members import load_member
@@ -47,7 +48,7 @@ def _learnt(folder: Folder) -> dict[str, list[list[list[float]]]]:
     for name in folder.names("supernets"):
         path = state_file(name)
         if folder.exists(path):
-            state: dict[str, Any] = folder.read_json(path, ("rule", "failure", "probabilities"))
+            state: dict[str, Any] = folder.read_json(path, shapes.Learnt)
             if state["failure"] is None and state["probabilities"]:
                 found.setdefault(state["rule"], []).append(state["probabilities"])
     return found

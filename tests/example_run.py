@@ -139,6 +139,7 @@ epochs = 6
             "settings": {"learning_rate": 0.05},
             "partitions": None,
             "images_per_s": None if broken else 578.3,
+            "snapshots": [],
         }
         folder.write_json(f"supernets/{identity}/state.json", state)
         folder.write_table(f"supernets/{identity}/curves.parquet", pa.table(curves))

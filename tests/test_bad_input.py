@@ -41,6 +41,9 @@ def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *
         (["--set", 'evaluation.costs=["latency"]'], "unknown cost 'latency'"),
         (["--space", "my_space.py"], "leave out .py"),
         (["--storage", "s3://"], "s3://BUCKET/FOLDER"),
+        (["--storage", ""], "empty name"),
+        (["--set", "members.1.objectives=[]"], "at least one entry"),
+        (["--set", "members.0.settings.x=1"], "known: none"),
         (["--set", "training.replicas=3"], "batch_size"),
         (["missing.toml"], "missing.toml"),
     ],
@@ -55,6 +58,17 @@ def test_a_wrong_setting_is_told_with_the_mend_and_makes_no_run(
     line = fails(capsys, monkeypatch, "search", "--storage", str(tmp_path), "--name", "run", *arguments)
     assert told in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marked.toml").write_text("seed = -1\n", encoding="utf-8-sig")
+    assert "seed: expected" in fails(capsys, monkeypatch, "search", str(tmp_path / "marked.toml"))
+    (tmp_path / "config.toml").write_text("seed = 0\n")
+    (tmp_path / "list.txt").write_text("0-0-0-0-0-1\n", encoding="utf-8-sig")
+    line = fails(capsys, monkeypatch, "rank", str(tmp_path), "--architectures", str(tmp_path / "list.txt"))
+    assert "not trained its supernets" in line
 
 
 def test_malformed_toml_names_the_line(

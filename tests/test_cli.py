@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from raynas import cli
@@ -118,7 +121,12 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_existing", interrupted)
-    ended = raynas("report", "run")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        ended = raynas("report", "run")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a second one does not stop Ray's end halfway
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
@@ -270,15 +278,17 @@ def test_a_record_without_its_entries_names_them(file: str, key: str, raynas: Ra
 @pytest.mark.parametrize(
     ("file", "written", "told"),
     [
-        ("gap.json", "[1, 2]", "no JSON object, but list"),
+        ("gap.json", "[1, 2]", "expected a JSON object, but got [1, 2]"),
         ("gap.json", '{"points": [{}]}', "without points.name"),
         ("agreement.json", '{"rankers": [], "most_disputed": []}', "without tau"),
         ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "race": {"best": 1}}', "race.trained"),
-        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "front": [3]}', "front.likely"),
-        ("timings.json", '{"stage": 1}', "no list of stages"),
-        ("timings.json", '[{"stage": "x"}]', "no list of stages"),
-        ("members.json", "[]", "no JSON object"),
-        ("finalists/1/result.json", "[]", "no JSON object"),
+        ("agreement.json", '{"rankers": [], "tau": [], "most_disputed": [], "front": [3]}', "without candidates"),
+        ("timings.json", '{"stage": 1}', "expected a valid list"),
+        ("timings.json", '[{"stage": "x"}]', "without seconds"),
+        ("timings.json", '[{"stage": "x", "seconds": Infinity}]', "wrong in 0.seconds"),
+        ("members.json", "[]", "expected a JSON object"),
+        ("members.json", '{"random_search": {"state": null}}', "wrong in random_search.state"),
+        ("finalists/1/result.json", "[]", "expected a JSON object"),
     ],
 )
 def test_a_record_of_another_shape_is_told_by_its_path(
@@ -287,6 +297,70 @@ def test_a_record_of_another_shape_is_told_by_its_path(
     (run_folder / file).write_text(written)
     line = raynas(*(search_again(run_folder) if command == "search" else [command, run_folder])).line
     assert f"{run_folder / file} is " in line and told in line and "delete it" in line
+
+
+@pytest.mark.parametrize("command", ["report", "search"])
+@pytest.mark.parametrize(
+    ("file", "key", "value", "told"),
+    [
+        ("agreement.json", "tau", [["x"]], "wrong in tau.0.0: expected a valid number, but got 'x'"),
+        ("agreement.json", "rankers", [], "a row and a column of tau for each of 0 rankers"),
+        ("agreement.json", "most_disputed", None, "wrong in most_disputed"),
+        ("finalists/1/result.json", "validation_error", "x", "wrong in validation_error"),
+        ("finalists/1/result.json", "validation_error", None, "expected a validation_error, or a failure"),
+        ("finalists/1/result.json", "macs", "many", "expected a number of macs, but got 'many'"),
+        ("finalists/1/result.json", "architecture", "x", "wrong in architecture"),
+        ("supernets/*/state.json", "probabilities", [[]], "wrong in probabilities.0"),
+        ("supernets/*/state.json", "snapshots", 3, "wrong in snapshots"),
+    ],
+)
+def test_a_record_with_an_entry_of_another_type_names_it(
+    file: str, key: str, value: object, told: str, command: str, raynas: Raynas, run_folder: Path
+) -> None:
+    (record,) = run_folder.glob(file)
+    record.write_text(json.dumps(json.loads(record.read_text()) | {key: value}))
+    before = content(run_folder)
+    line = raynas(*(search_again(run_folder) if command == "search" else [command, run_folder])).line
+    assert f"{record} is " in line and told in line and "delete it" in line
+    assert content(run_folder) == before
+
+
+@pytest.mark.parametrize("command", ["report", "search"])
+@pytest.mark.parametrize(
+    ("file", "column", "value", "told"),
+    [
+        ("ranking.parquet", "rank", None, "expected int64, but got a row without one"),
+        ("ranking.parquet", "macs", "x", "expected numbers, but got string"),
+        ("ranking.parquet", "rank_uniform", "x", "expected numbers, but got string"),
+        ("evaluations/random_search.parquet", "error", "x", "expected numbers, but got string"),
+        ("evaluations/random_search.parquet", "name", None, "expected string, but got a row without one"),
+    ],
+)
+def test_a_column_of_another_type_is_named(
+    file: str, column: str, value: object, told: str, command: str, raynas: Raynas, run_folder: Path
+) -> None:
+    folder = Folder(str(run_folder))
+    table = folder.read_table(file)
+    wrong = pa.array([value] * len(table))
+    folder.write_table(file, table.set_column(table.column_names.index(column), column, wrong))
+    line = raynas(*(search_again(run_folder) if command == "search" else [command, run_folder])).line
+    assert f"{run_folder / file} is wrong in the column {column}: {told}; delete it" in line
+
+
+@pytest.mark.parametrize("file", ["finalists/1/curves.parquet", "supernets/*/curves.parquet", "snapshots.parquet"])
+def test_the_gap_and_the_report_name_a_table_that_lacks_its_first_column(
+    file: str, raynas: Raynas, run_folder: Path
+) -> None:
+    Folder(str(run_folder)).write_table("snapshots.parquet", pa.table({"architecture": ["0-0-0-0-0-0"]}))
+    (table,) = run_folder.glob(file)
+    Folder(str(table.parent)).write_table(table.name, pa.table({"other": [1.0]}))
+    assert str(table) in raynas("gap" if file == "snapshots.parquet" else "report", run_folder).line
+
+
+def test_late_steps_that_do_not_know_what_is_ranked_are_told(raynas: Raynas, run_folder: Path) -> None:
+    late = pa.table({"architecture": ["0-0-0-0-0-0"], "uniform@1": [0.5]})
+    Folder(str(run_folder)).write_table("snapshots.parquet", late)
+    assert "without some architectures of the ranking" in raynas("gap", run_folder).line
 
 
 def test_a_run_of_other_settings_is_named_with_what_differs(raynas: Raynas, run_folder: Path) -> None:

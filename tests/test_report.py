@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_missing_column_is_named(run):
     table = run.read_table("evaluations/nsga2.parquet")
     run.write_table("evaluations/nsga2.parquet", table.drop_columns(["error"]))
-    with pytest.raises(UserError, match=r"nsga2\.parquet lacks the columns error"):
+    with pytest.raises(UserError, match=r"nsga2\.parquet is without the columns error"):
         write_report(run)
 
 
@@ -327,6 +327,20 @@ def test_a_rule_that_derives_more_skips_than_all_else_is_said_to_have_collapsed(
     sentence = "has collapsed: 4 of the 6 operations that it derives are skips"
     assert (sentence in run.read("report.html").decode()) is told
     assert (sentence in " ".join(summary(run).split())) is told
+
+
+def test_no_pareto_set_is_told_of_where_no_cost_chose_the_finalists(run):
+    run.write("config.toml", run.read("config.toml").replace(b'cost = "macs"', b'cost = ""'))
+    run.write_json("agreement.json", run.read_json("agreement.json") | {"front": None, "hypervolume": None})
+    table = run.read_table("ranking.parquet")
+    unknown = pa.nulls(len(table), pa.float64())
+    column = table.column_names.index("front_probability")
+    run.write_table("ranking.parquet", table.set_column(column, "front_probability", unknown))
+    page = Reader(Path(write_report(run)).read_text())
+    for text in (page.text, str(page.charts), summary(run)):
+        assert "Pareto" not in text
+    for text in (page.text, summary(run, width=120)):
+        assert "The finalists are the first of the ranking, whatever they cost." in text
 
 
 @pytest.mark.parametrize("ugly", [False, True])

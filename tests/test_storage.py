@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typing_extensions import TypedDict
 
 from raynas.errors import UserError
 from raynas.storage import Folder
@@ -120,19 +121,24 @@ def test_half_a_table_is_told(folder: Folder) -> None:
             folder.read_table("t.parquet")
 
 
+class Both(TypedDict):
+    a: int
+    b: int
+
+
 def test_what_a_file_must_hold_is_named_where_it_lacks_it(folder: Folder) -> None:
     folder.write_table("t.parquet", pa.table({"a": [1], "b": [2]}))
     assert folder.read_table("t.parquet", ("b", "a")).column_names == ["a", "b"]
     with pytest.raises(UserError, match="without the columns c, d;"):
         folder.read_table("t.parquet", ("a", "c", "d"))
     folder.write_json("x.json", {"a": 1})
-    assert folder.read_json("x.json", ("a",)) == {"a": 1}
+    assert folder.read_json("x.json", dict[str, int]) == {"a": 1}
     with pytest.raises(UserError, match="without b;"):
-        folder.read_json("x.json", ("a", "b"))
+        folder.read_json("x.json", Both)
     folder.write_json("x.json", [1])
     assert folder.read_json("x.json") == [1]
-    with pytest.raises(UserError, match="no JSON object, but list"):
-        folder.read_json("x.json", ())
+    with pytest.raises(UserError, match=r"expected a JSON object, but got \[1\]"):
+        folder.read_json("x.json", dict[str, int])
 
 
 def test_names_are_sorted_and_hide_what_is_being_written(folder: Folder) -> None:

@@ -11,6 +11,7 @@ import ray
 import torch
 
 from raynas import device as devices
+from raynas import shapes
 from raynas.augmentation import Augmenter
 from raynas.batches import Batches
 from raynas.checkpoint import load_weights, weights_file
@@ -19,7 +20,7 @@ from raynas.data import Dataset, split
 from raynas.gradient_likeness import gradient_likeness
 from raynas.partition import Partition, joint_probabilities, split_space
 from raynas.plan import Plan, SplitPlan, SupernetPlan, build_supernet, load_space, state_file
-from raynas.run_files import JOINED, JOINED_KEYS
+from raynas.run_files import JOINED
 from raynas.storage import Folder
 
 MOST_DEATHS = 5
@@ -55,7 +56,7 @@ async def decide_split(plan: SupernetPlan, config: Config, data: ray.ObjectRef, 
 
 def read_split(run: Folder, plan: SplitPlan) -> tuple[Partition, ...]:
     """The partitions that were decided after the warm-up."""
-    return tuple(Partition(tuple(map(tuple, one))) for one in run.read_json(plan.file, keys=("choices",))["choices"])
+    return tuple(Partition(tuple(map(tuple, one))) for one in run.read_json(plan.file, shapes.Split)["choices"])
 
 
 def join_parts(plan: SupernetPlan, whole: Plan, run: Folder, state: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def read_joined(run: Folder, supernet: str) -> Joined | None:
     name = f"supernets/{identity}/{JOINED}"
     if not run.exists(name):
         return None
-    found = run.read_json(name, keys=JOINED_KEYS)
+    found = run.read_json(name, shapes.Joined)
     return Joined(
         tuple(Partition(tuple(map(tuple, one))) for one in found["partitions"]),
         tuple(f"{part}{at}{step}" for part in found["parts"]),
