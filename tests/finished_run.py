@@ -17,6 +17,7 @@ from raynas.members import load_member
 from raynas.plan import Plan, build_strategy, build_supernet, make_plan
 from raynas.retraining import StandAloneTraining
 from raynas.run import begin_run, open_run
+from raynas.scoring_images import draw_images
 from raynas.search import Record, search
 from raynas.selector import Ranking, rank
 from raynas.storage import Folder
@@ -65,11 +66,9 @@ def _search(plan: Plan, run: Folder) -> Ranking:
     evaluator = SupernetEvaluator(
         supernet=supernet,
         canonicalise=plan.space.canonicalise,
-        split=split(dataset, config.data.validation_fraction, config.seed),
-        data=config.data,
+        images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, {}, supernet, dataset.image_shape_CHW),
-        seed=config.seed,
         device=torch.device("cpu"),
     )
     record = Record(run, member, plan.space, config)

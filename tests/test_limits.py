@@ -15,6 +15,7 @@ from raynas.data import load, split
 from raynas.limits import Limits
 from raynas.members import load_member, members
 from raynas.plan import build_rule, build_strategy, build_supernet, load_method, load_space, make_plan
+from raynas.scoring_images import draw_images
 from raynas.search import search
 from raynas.space import SearchSpace
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -149,11 +150,9 @@ def test_no_methods_best_breaks_a_limit_that_about_half_of_the_networks_break(me
     evaluator = SupernetEvaluator(
         supernet=supernet,
         canonicalise=whole.canonicalise,
-        split=split(dataset, config.data.validation_fraction, config.seed),
-        data=config.data,
+        images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=costs,
-        seed=0,
         device=torch.device("cpu"),
     )
     derived = [load_member("raynas.derivations", member.derivation)(rule.probabilities())] if member.derivation else []

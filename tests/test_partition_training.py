@@ -30,6 +30,7 @@ from raynas.plan import build_rule, build_supernet
 from raynas.proxies._network import Intercepted
 from raynas.replica_group import ReplicaGroup
 from raynas.restricted import Restricted
+from raynas.scoring_images import draw_images
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
@@ -340,11 +341,9 @@ def evaluators(digits: Split) -> list[SupernetEvaluator]:
         SupernetEvaluator(
             supernet=network,
             canonicalise=SPACE.canonicalise,
-            split=digits,
-            data=config.data,
+            images=draw_images(digits, config, torch.device("cpu")),
             settings=config.evaluation,
             costs=Costs(["parameters"], {"parameters": limit}, network, digits.dataset.image_shape_CHW),
-            seed=0,
             device=torch.device("cpu"),
         )
         for network in networks

@@ -29,6 +29,7 @@ from raynas.plan import MemberPlan, Plan, build_strategy, build_supernet, make_p
 from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.racing import Rungs, foretold, race
 from raynas.retraining import StandAloneTraining
+from raynas.scoring_images import draw_images
 from raynas.search import schema
 from raynas.selector import consensus
 from raynas.storage import Folder
@@ -122,11 +123,11 @@ class Run:
             found[label] = SupernetEvaluator(
                 supernet=network,
                 canonicalise=SPACE.canonicalise,
-                split=split(dataset, settings.data.validation_fraction, settings.seed),
-                data=settings.data,
+                images=draw_images(
+                    split(dataset, settings.data.validation_fraction, settings.seed), settings, device.prepare(1)
+                ),
                 settings=settings.evaluation,
                 costs=Costs(settings.evaluation.costs, {}, network, dataset.image_shape_CHW),
-                seed=settings.seed,
                 device=device.prepare(1),
             )
         return found

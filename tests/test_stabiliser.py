@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
 from raynas.data import load, split
+from raynas.scoring_images import draw_images
 from raynas.stabiliser import EquivariantStabiliser, merged
 from raynas.supernet import Supernet, seeded
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -132,11 +133,9 @@ def test_training_moves_it_and_scores_use_it(mode: str) -> None:
     evaluator = SupernetEvaluator(
         supernet=trainer.supernet,
         canonicalise=SPACE.canonicalise,
-        split=split(load("digits"), 0.25, seed=0),
-        data=config.data,
+        images=draw_images(split(load("digits"), 0.25, seed=0), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=Costs((), {}, trainer.supernet, (1, 8, 8)),
-        seed=0,
         device=torch.device("cpu"),
     )
     stabilised = evaluator.score(SKIPS)

@@ -21,6 +21,7 @@ from raynas.depthwise import DepthwiseConv2d
 from raynas.evaluation import Evaluation
 from raynas.fine_tuning import fine_tuned
 from raynas.plan import build_supernet
+from raynas.scoring_images import draw_images
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet import Supernet, seeded
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -72,6 +73,7 @@ def make(digits: Split, supernet: Supernet) -> Make:
         **changes: Any,
     ) -> SupernetEvaluator:
         config: Config = small_config(
+            seed=seed,
             selector={"cost": ""},
             evaluation={
                 **{**CHANGES[mode], "images": 100, "batch_size": 40, "calibration_images": 96},
@@ -82,11 +84,9 @@ def make(digits: Split, supernet: Supernet) -> Make:
         return SupernetEvaluator(
             supernet=network,
             canonicalise=SPACE.canonicalise,
-            split=of,
-            data=config.data,
+            images=draw_images(of, config, torch.device("cpu")),
             settings=config.evaluation,
             costs=Costs(config.evaluation.costs, limits or {}, network, of.dataset.image_shape_CHW),
-            seed=seed,
             device=torch.device("cpu"),
         )
 
@@ -136,12 +136,12 @@ def test_isomorphic_architectures_have_equal_scores(make: Make, mode: str) -> No
 
 def test_loss_and_error_are_those_of_the_path_on_the_images(make: Make, supernet: Supernet) -> None:
     evaluator = make()
-    assert [len(labels_N) for _, labels_N in evaluator.batches] == [34, 33, 33]
+    assert [len(labels_N) for _, labels_N in evaluator.images.scored] == [34, 33, 33]
     for architecture in ARCHITECTURES:
         canonical = SPACE.canonicalise(architecture)
         with torch.no_grad():
-            logits_NK = torch.cat([supernet(images_NCHW, canonical) for images_NCHW, _ in evaluator.batches])
-        labels_N = torch.cat([labels_N for _, labels_N in evaluator.batches])
+            logits_NK = torch.cat([supernet(images_NCHW, canonical) for images_NCHW, _ in evaluator.images.scored])
+        labels_N = torch.cat([labels_N for _, labels_N in evaluator.images.scored])
         loss, error, *_ = evaluator.evaluate_one(architecture).objectives
         assert loss == pytest.approx(float(functional.cross_entropy(logits_NK.double(), labels_N)), rel=1e-6)
         assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
@@ -149,7 +149,7 @@ def test_loss_and_error_are_those_of_the_path_on_the_images(make: Make, supernet
 
 def test_a_recalibrated_score_is_that_of_a_subnet_recalibrated_by_hand(make: Make, supernet: Supernet) -> None:
     evaluator = make("recalibrated")
-    assert sum(len(images_NCHW) for images_NCHW in evaluator.calibration) == 96
+    assert sum(len(images_NCHW) for images_NCHW in evaluator.images.calibration) == 96
     for architecture in ARCHITECTURES:
         subnet = supernet.subnet(SPACE.canonicalise(architecture))
         layers = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -158,11 +158,11 @@ def test_a_recalibrated_score_is_that_of_a_subnet_recalibrated_by_hand(make: Mak
             layer.momentum = None  # the plain average over all batches
         with torch.no_grad():
             subnet.train()
-            for images_NCHW in evaluator.calibration:
+            for images_NCHW in evaluator.images.calibration:
                 subnet(images_NCHW)
             subnet.eval()
-            logits_NK = torch.cat([subnet(images_NCHW) for images_NCHW, _ in evaluator.batches])
-        labels_N = torch.cat([labels_N for _, labels_N in evaluator.batches])
+            logits_NK = torch.cat([subnet(images_NCHW) for images_NCHW, _ in evaluator.images.scored])
+        labels_N = torch.cat([labels_N for _, labels_N in evaluator.images.scored])
         loss, error, *_ = evaluator.evaluate_one(architecture).objectives
         assert loss == pytest.approx(float(functional.cross_entropy(logits_NK.double(), labels_N)), rel=1e-6)
         assert error == int((logits_NK.argmax(1) != labels_N).sum()) / 100
@@ -175,7 +175,7 @@ def test_a_fine_tuned_score_is_that_of_a_supernet_with_the_weights_of_the_fine_t
     for architecture in ARCHITECTURES:
         canonical = SPACE.canonicalise(architecture)
         moved = build_supernet(small_config(), digits.dataset, seed=0)
-        weights = fine_tuned(supernet, canonical, evaluator.fine_tuning, 0.01)
+        weights = fine_tuned(supernet, canonical, evaluator.images.fine_tuning, 0.01)
         moved.load_state_dict({**supernet.state_dict(), **weights})
         expected = make("batch", network=moved).evaluate_one(architecture)
         found = evaluator.evaluate_one(architecture)
@@ -204,8 +204,10 @@ def test_fine_tuning_sees_no_validation_images(make: Make, digits: Split) -> Non
     images_NCHW = dataset.train_images_NCHW.clone()
     images_NCHW[digits.validation_rows_N] = 255 - images_NCHW[digits.validation_rows_N]
     other = Split(replace(dataset, train_images_NCHW=images_NCHW), digits.train_rows_N, digits.validation_rows_N)
-    assert [len(labels_N) for _, labels_N in make("fine-tuned").fine_tuning] == [16, 16]
-    for mine, its in zip(make("fine-tuned").fine_tuning, make("fine-tuned", of=other).fine_tuning, strict=True):
+    assert [len(labels_N) for _, labels_N in make("fine-tuned").images.fine_tuning] == [16, 16]
+    for mine, its in zip(
+        make("fine-tuned").images.fine_tuning, make("fine-tuned", of=other).images.fine_tuning, strict=True
+    ):
         assert torch.equal(mine[0], its[0]) and torch.equal(mine[1], its[1])
 
 
@@ -233,7 +235,7 @@ def test_validation_labels_have_a_say_and_test_images_have_none(make: Make, digi
 def test_the_seed_draws_the_images(make: Make, digits: Split) -> None:
     assert score_all(make(seed=1), ARCHITECTURES) != score_all(make(seed=0), ARCHITECTURES)
     every = make(images=10_000, batch_size=10_000)
-    assert [len(labels_N) for _, labels_N in every.batches] == [len(digits.validation_rows_N)]
+    assert [len(labels_N) for _, labels_N in every.images.scored] == [len(digits.validation_rows_N)]
     errors = [make(images=10_000, batch_size=10_000, seed=seed).evaluate_one(ARCHITECTURES[0]) for seed in (0, 1)]
     assert errors[0].objectives[0] == pytest.approx(errors[1].objectives[0], rel=1e-4)
 
@@ -353,5 +355,5 @@ def test_the_images_of_the_named_split_are_scored(make: Make, digits: Split, sco
     images_NCHW = {"validation": digits.validation_images_NCHW, "train": digits.train_images_NCHW}[scored_on]
     theirs = {one.numpy().round(4).tobytes() for one in (images_NCHW - mean_C[:, None, None]) / std_C[:, None, None]}
     evaluator = make(scored_on=scored_on)
-    assert sum(len(batch) for batch, _ in evaluator.batches) == 100
-    assert {one.numpy().round(4).tobytes() for batch, _ in evaluator.batches for one in batch} <= theirs
+    assert sum(len(batch) for batch, _ in evaluator.images.scored) == 100
+    assert {one.numpy().round(4).tobytes() for batch, _ in evaluator.images.scored for one in batch} <= theirs

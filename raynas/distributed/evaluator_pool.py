@@ -30,6 +30,7 @@ from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_pr
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator
+from raynas.scoring_images import ScoringImages, draw_images
 from raynas.short_training import ShortTrainingEvaluator
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -124,28 +125,35 @@ class EvaluatorWorker:
         dataset = Dataset.from_numpy(ray.get(ray.cloudpickle.loads(self.data)))
         return split(dataset, self.config.data.validation_fraction, self.config.seed)
 
+    @cached_property
+    def device(self) -> torch.device:
+        """What was granted."""
+        return devices.prepare(self.config.evaluation.cpus_per_worker, self.config.evaluation.gpus_per_worker)
+
+    @cached_property
+    def images(self) -> ScoringImages:
+        """What supernets are scored on, once for all of them: of many the copies would fill a GPU."""
+        return draw_images(self.split, self.config, self.device)
+
     def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
-        config, settings = self.config, self.config.evaluation
-        device = devices.prepare(settings.cpus_per_worker, settings.gpus_per_worker)
-        dataset = self.split.dataset
+        config, dataset = self.config, self.split.dataset
         supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
         common: dict[str, Any] = {
             "supernet": supernet,
             "canonicalise": load_space(config.space).canonicalise,
-            "split": self.split,
-            "data": config.data,
-            "seed": config.seed,
-            "device": device,
+            "device": self.device,
         }
+        own: dict[str, Any] = {"split": self.split, "data": config.data, "seed": config.seed}
         if ranker.startswith(SHORT):
             epochs = int(ranker.removeprefix(SHORT))
-            return ShortTrainingEvaluator(epochs=epochs, retraining=config.retraining, **common)
+            return ShortTrainingEvaluator(epochs=epochs, retraining=config.retraining, **own, **common)
         if ranker.startswith(PROXY):
-            return ProxyEvaluator(proxy=ranker.removeprefix(PROXY), images=config.selector.proxy_images, **common)
+            name, images = ranker.removeprefix(PROXY), config.selector.proxy_images
+            return ProxyEvaluator(proxy=name, images=images, **own, **common)
         # copied: the arrays are the object store's own memory
         supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})
-        costs = Costs(settings.costs, config.constraints, supernet, dataset.image_shape_CHW)
-        return SupernetEvaluator(settings=settings, costs=costs, **common)
+        costs = Costs(config.evaluation.costs, config.constraints, supernet, dataset.image_shape_CHW)
+        return SupernetEvaluator(images=self.images, settings=config.evaluation, costs=costs, **common)
 
 
 class EvaluatorPool:

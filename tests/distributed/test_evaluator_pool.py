@@ -27,6 +27,7 @@ from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.plan import build_supernet
 from raynas.proxy_evaluator import ProxyEvaluator
+from raynas.scoring_images import draw_images
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -78,11 +79,9 @@ def locally(config: Config, run: Folder, digits: Dataset, name: str) -> list[Eva
     evaluator = SupernetEvaluator(
         supernet=supernet,
         canonicalise=SPACE.canonicalise,
-        split=split(digits, config.data.validation_fraction, config.seed),
-        data=config.data,
+        images=draw_images(split(digits, config.data.validation_fraction, config.seed), config, devices.prepare(1)),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, config.constraints, supernet, digits.image_shape_CHW),
-        seed=config.seed,
         device=devices.prepare(1),
     )
     return list(evaluator.evaluate(ASKED))
@@ -265,6 +264,18 @@ def test_a_worker_parts_the_images_once_and_keeps_the_rankers_that_were_asked_fo
     worker.measure("proxy_naswot", [], ASKED[:1])
     assert worker.measure("short_1", [], ASKED[:1]) == first
     assert worker.evaluators["short_1"] is not kept and worker.split is parted
+
+
+def test_all_supernets_of_a_worker_are_scored_on_the_same_copy_of_the_images(
+    data: ray.ObjectRef, digits: Dataset
+) -> None:
+    worker = EvaluatorWorker(PLAIN, ray.cloudpickle.dumps(data))
+    for seed, name in enumerate((FIRST, SECOND)):
+        weights = build_supernet(PLAIN, digits, seed=seed).state_dict()
+        worker.measure(name, [ray.put({key: value.numpy() for key, value in weights.items()})], ASKED[:1])
+    first, second = (worker.evaluators[name] for name in (FIRST, SECOND))
+    assert isinstance(first, SupernetEvaluator) and isinstance(second, SupernetEvaluator)
+    assert first.images is second.images
 
 
 def test_what_many_want_at_once_is_read_once_while_others_go_on() -> None:

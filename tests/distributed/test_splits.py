@@ -27,6 +27,7 @@ from raynas.evaluation import Evaluation
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, make_plan
 from raynas.progress import Progress
 from raynas.run_files import JOINED, check_files
+from raynas.scoring_images import draw_images
 from raynas.storage import Folder
 from raynas.strategies.random_search import RandomSearch
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -83,11 +84,9 @@ def local(run: Folder, plan: Plan, supernet: str, config: Config = CONFIG) -> Su
     return SupernetEvaluator(
         supernet=network,
         canonicalise=plan.space.canonicalise,
-        split=split(dataset, config.data.validation_fraction, config.seed),
-        data=config.data,
+        images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, devices.prepare(1)),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, config.constraints, network, dataset.image_shape_CHW),
-        seed=config.seed,
         device=devices.prepare(1),
     )
 
