@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +81,8 @@ def connect(address: str | None) -> None:
             "Ray did not start on this machine within half a minute, as where much else is at work; give the same "
             "command again when less is."
         ) from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; Ray's own ends in a dump of the stack
 
 
 def bundle(cpus: float, gpus: float = 0.0) -> Bundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -226,6 +227,18 @@ def test_a_machine_too_busy_to_start_ray_is_told_in_one_line(monkeypatch: pytest
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(UserError, match=r"^Ray did not start on this machine within half a minute"):
         connect("local")
+
+
+def test_a_scheduler_that_ends_the_driver_is_as_a_user_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        connect("local")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class OnOneDisk(Folder):
