@@ -132,8 +132,9 @@ def search_table(
 def _read(path: str, names: list[str]) -> pa.Table:
     try:
         filesystem, place = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
-        if filesystem.get_file_info([place])[0].type != fs.FileType.File:
-            raise UserError(f"cannot read the table {path}: there is no such file; check the path.")
+        if (kind := filesystem.get_file_info([place])[0].type) != fs.FileType.File:
+            came = "it is a folder" if kind == fs.FileType.Directory else "there is no such file"
+            raise UserError(f"cannot read the table {path}: {came}; name a Parquet file.")
         known = pq.read_schema(place, filesystem=filesystem).names
         for name in names:
             if name not in known:
