@@ -91,7 +91,7 @@ def export_finalist(run: Folder, config: Config, output: str, rank: int | None) 
 
 def _finalist(run: Folder, rank: int | None) -> dict[str, Any]:
     results = [
-        run.read_json(f"finalists/{name}/result.json", shapes.Trained)
+        run.read_json(f"finalists/{name}/result.json", shapes.Finalist)
         for name in run.names("finalists")
         if run.exists(f"finalists/{name}/result.json")
     ]

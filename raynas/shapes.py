@@ -83,9 +83,14 @@ class Result(TypedDict):
     failure: str | None
     validation_error: float | None
     test_error: NotRequired[float | None]
-    rank: NotRequired[int]
     name: NotRequired[str]
     validation_images: NotRequired[int]
+
+
+class FinalistResult(Result):
+    """The same of a finalist."""
+
+    rank: int
 
 
 def _numbers(result: Any, known: ValidatorFunctionWrapHandler) -> Any:
@@ -100,6 +105,7 @@ def _numbers(result: Any, known: ValidatorFunctionWrapHandler) -> Any:
 
 
 Trained: TypeAlias = Annotated[Result, WrapValidator(_numbers)]
+Finalist: TypeAlias = Annotated[FinalistResult, WrapValidator(_numbers)]
 
 
 class Belief(TypedDict):

@@ -85,6 +85,15 @@ def test_the_best_on_validation_is_taken_where_no_rank_is_named(run_folder: Path
     assert export._finalist(run, None)["rank"] == 1
 
 
+def test_a_result_without_a_rank_is_refused(run_folder: Path) -> None:
+    run, place = Folder(str(run_folder)), "finalists/1/result.json"
+    result = run.read_json(place)
+    del result["rank"]
+    run.write_json(place, result)
+    with pytest.raises(UserError, match="without rank"):
+        export._finalist(run, None)
+
+
 def test_a_folder_in_use_is_left_as_it_is(run_folder: Path) -> None:
     (run_folder.parent / "model").mkdir()
     (run_folder.parent / "model" / "mine.txt").write_text("mine")
