@@ -288,7 +288,7 @@ def gap(run: RunFolder) -> None:
 
     folder, _ = _existing(run)
     _check_ranked(folder)
-    read_run(folder)  # what is broken is told before anything is measured
+    read_run(folder, with_gap=False)  # what is broken is told before anything is measured
     measure_gap(folder)
     print_summary(folder, _console())
 
@@ -366,7 +366,8 @@ def main(*command: str) -> None:
     except Exception as fault:
         code = _fail(getattr(fault, "cause", None) or fault)  # what was raised in an actor is wrapped by Ray
     if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would stop Ray's own end halfway, with a traceback
+        for again in (signal.SIGINT, signal.SIGTERM):  # would stop Ray's own end halfway, with a traceback
+            signal.signal(again, signal.SIG_IGN)
         print("raynas: interrupted; the same command again continues.", file=sys.stderr)
     sys.exit(code)
 

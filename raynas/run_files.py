@@ -5,6 +5,7 @@ from __future__ import annotations
 from raynas import shapes
 from raynas.checkpoint import CHECKPOINT, check_weights, load_state, weights_file
 from raynas.config import Config
+from raynas.evaluation import SCORES
 from raynas.plan import state_file
 from raynas.run_record import read_agreement, read_gap, read_timings
 from raynas.storage import Folder
@@ -40,7 +41,7 @@ def check_files(run: Folder, config: Config) -> None:
             if file.startswith("split_"):
                 place.read_json(file, shapes.Split)
     for name in run.names("evaluations"):
-        run.read_table(f"evaluations/{name}", shapes.evaluations(config.evaluation.costs))
+        run.read_table(f"evaluations/{name}", shapes.evaluations((*SCORES, *config.evaluation.costs)))
     for name in run.names("race"):
         run.read_table(f"race/{name}", shapes.RACE)
     if run.exists(CANDIDATES):

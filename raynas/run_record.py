@@ -38,12 +38,13 @@ class SupernetRecord:
     @property
     def collapse(self) -> str | None:
         """One sentence on a rule that derives mostly skips, as DARTS is known to (Zela et al., ICLR 2020)."""
-        skips, operations = ((self.curves.get(f"derived_{one}") or [None])[-1] for one in ("skips", "operations"))
-        if skips is None or operations is None or skips <= operations / 2:
+        counts = ((self.curves.get(f"derived_{one}") or [None])[-1] for one in ("skips", "operations"))
+        skips, operations = (round(count or 0) for count in counts)  # means over the last steps
+        if skips <= operations / 2:
             return None
         return (
-            f"{self.label} has collapsed: {skips:.0f} of the {operations:.0f} operations that it derives are skips, "
-            "which are learnt first. Do not trust its choice; train it for fewer steps, or take blank_pt."
+            f"{self.label} may have collapsed: {skips} of the {operations} operations that it derives are skips. "
+            "Compare what its members found with what others did; fewer steps or another training rule may help."
         )
 
 
@@ -198,9 +199,10 @@ class RunRecord:
         return [(where, told[0][0], len(told), told[0][1]) for (where, _), told in found.items()]
 
 
-def read_run(folder: Folder) -> RunRecord:
+def read_run(folder: Folder, *, with_gap: bool = True) -> RunRecord:
     """Read a run's folder; files of stages that have not run may be missing.
 
+    with_gap: False for who measures it anew, whatever `gap.json` holds.
     Raises UserError if there is no `config.toml`, or if a file that is there is broken or lacks something.
     """
     if not folder.exists("config.toml"):
@@ -230,7 +232,7 @@ def read_run(folder: Folder) -> RunRecord:
         evaluations=evaluations,
         ranking=ranking,
         agreement=read_agreement(folder),
-        gap=read_gap(folder),
+        gap=read_gap(folder) if with_gap else None,
         trials=_trials(folder, ranking or []),
     )
 
@@ -241,7 +243,7 @@ def read_timings(folder: Folder) -> list[dict[str, Any]]:
 
 
 def read_agreement(folder: Folder) -> Any:
-    """What rankers make of each other, or None before there is a ranking; raises UserError if the file lacks some."""
+    """What rankers make of each other, or None before there is a ranking; raises UserError for another shape."""
     return _json(folder, "agreement.json", shapes.Agreement)
 
 

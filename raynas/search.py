@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raynas import shapes
 from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
 from raynas.errors import UserError
@@ -117,7 +118,7 @@ class Record:
                 self.rows.append(self._row(one))
             self.position += 1
         if self.position == len(self.rows):
-            self.run.write_table(self.name, pa.Table.from_pylist(self.rows, schema=schema(self.objectives)))
+            self.run.write_table(self.name, pa.Table.from_pylist(self.rows, schema=shapes.evaluations(self.objectives)))
 
     def _row(self, one: Evaluation) -> dict[str, Any]:
         canonical = self.space.canonicalise(one.architecture)
@@ -134,20 +135,6 @@ class Record:
             "seed": self.member.seed,
             "wall_s": time.monotonic() - self.began,
         }
-
-
-def schema(objectives: Sequence[str]) -> pa.Schema:
-    """The columns of a member's evaluations."""
-    return pa.schema(
-        [
-            ("index", pa.int64()),
-            *((name, pa.string()) for name in ("architecture", "canonical", "name", "member", "supernet")),
-            *((name, pa.float64()) for name in objectives),
-            ("failure", pa.string()),
-            ("seed", pa.int64()),
-            ("wall_s", pa.float64()),
-        ]
-    )
 
 
 def read_evaluations(rows: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> list[Evaluation]:

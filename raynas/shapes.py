@@ -1,12 +1,15 @@
-"""What the records in a run's folder hold: whoever reads one has it checked against its shape, types and all."""
+"""What the files in a run's folder hold, and of which types: they are checked against it before they are used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, TypeAlias
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 from typing_extensions import TypedDict
+
+from raynas.evaluation import SCORES
 
 Known: TypeAlias = Annotated[float, Field(allow_inf_nan=False)] | None
 """A number, or None for what is not known."""
@@ -177,7 +180,7 @@ class _Agreement(TypedDict):
 
 
 Agreement: TypeAlias = Annotated[_Agreement, AfterValidator(_square)]
-"""`agreement.json`; what an earlier version did not write may be missing."""
+"""`agreement.json`."""
 
 
 class Correlation(TypedDict):
@@ -246,14 +249,16 @@ def _filled(kind: pa.DataType, *names: str) -> list[pa.Field]:
     return [pa.field(name, kind, nullable=False) for name in names]
 
 
-def evaluations(costs: tuple[str, ...] = ()) -> pa.Schema:
+def evaluations(objectives: Sequence[str] = SCORES) -> pa.Schema:
     """The columns of `evaluations/<member>.parquet`."""
     return pa.schema(
         [
             *_filled(pa.int64(), "index"),
             *_filled(pa.string(), "architecture", "canonical", "name", "member", "supernet"),
-            *((name, pa.float64()) for name in ("loss", "error", *costs, "wall_s")),
+            *((name, pa.float64()) for name in objectives),
             ("failure", pa.string()),
+            *_filled(pa.int64(), "seed"),
+            ("wall_s", pa.float64()),
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -129,7 +130,7 @@ class Folder:
             raise self.broken(name, f"not valid JSON ({fault})") from None
         if shape is not None:
             try:
-                TypeAdapter(shape).validate_python(value, strict=True)
+                _adapter(shape).validate_python(value, strict=True)
             except ValidationError as faults:
                 raise self.broken(name, _unlike(faults)) from None
         return value
@@ -187,6 +188,11 @@ class Folder:
         except (OSError, pa.ArrowException) as fault:
             why = "it is not there" if isinstance(fault, FileNotFoundError) and action == "read" else reason(fault)
             raise UserError(f"cannot {action} {self.path(name)}: {why}; {mend}.") from None
+
+
+@functools.cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
 
 
 def _unlike(faults: ValidationError) -> str:

@@ -78,8 +78,9 @@ def _trust(record: RunRecord) -> list[Table | Text]:
 
 
 def _members(record: RunRecord) -> list[Table | Text]:
+    notes = [Text(printable(f"{net.collapse}\n"), style="red") for net in record.supernets if net.collapse]
     if not record.evaluations:
-        return [Text("The population has not run yet.\n")]
+        return [*notes, Text("The population has not run yet.\n")]
     ranks = {architecture: float(place) for architecture, place in record.rank_of().items()}
     table = figures("Members", "member", "supernet", "scored", "rejected", "failed", "best", "rank", words=2)
     for member in record.members:
@@ -96,7 +97,6 @@ def _members(record: RunRecord) -> list[Table | Text]:
             accuracy(best[-1][1] if best else None),
             rank(found[-1][1] if found else None),
         )
-    notes = [Text(printable(f"{net.collapse}\n"), style="red") for net in record.supernets if net.collapse]
     agreement = record.agreement
     if agreement is None:
         return [table, *notes]

@@ -21,9 +21,9 @@ only elastic layers follow the block, weights of each image, shape (N, choices).
 
 
 class Mixture(list[Tensor]):
-    """Weights of each block's choices that keep in mind, off the device, which of them are not zero.
+    """Weights of each block's choices, and `running`: which of them are not zero, as is known without the device.
 
-    Of a plain list of weights every Choice has to ask that, and wait until the device has come so far.
+    With a plain list of weights every Choice asks the device, and waits for it.
     """
 
     def __init__(self, weights: Iterable[Tensor], running: Sequence[Sequence[int]]) -> None:

@@ -78,6 +78,7 @@ class SupernetEvaluator:
         self.supernet = supernet.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.canonicalise = canonicalise
         self.images = images
+        self.classifiers = self.supernet.classifiers if images.head else []
         self.settings = settings
         self.costs = costs
         self.objectives = (*SCORES, *costs.names)
@@ -139,10 +140,10 @@ class SupernetEvaluator:
 
     def _logits(self, path: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """The path's logits (N, K) of each batch that is scored, by the shared classifier or one fitted to the path."""
-        images, classifiers = self.images, self.supernet.classifiers
-        if not images.head:
+        images = self.images
+        if not self.classifiers:
             return [path(images_NCHW).float() for images_NCHW, _ in images.scored]
-        known_NF = torch.cat([features(path, images_NCHW, classifiers) for images_NCHW, _ in images.head])
+        known_NF = torch.cat([features(path, images_NCHW, self.classifiers) for images_NCHW, _ in images.head])
         labels_N = torch.cat([labels_N for _, labels_N in images.head])
         head = fit_head(known_NF, labels_N, images.classes, self.settings.head_l2)
-        return [head(features(path, images_NCHW, classifiers)) for images_NCHW, _ in images.scored]
+        return [head(features(path, images_NCHW, self.classifiers)) for images_NCHW, _ in images.scored]

@@ -22,10 +22,10 @@ from raynas.strategy import Strategy
 class TableEvaluator:
     """Looks an architecture's key up in a Parquet table; keys that are the same network are rows of their own.
 
-    A key that the table does not hold is looked up by its network: the first row of an equal one answers. The
-    objectives are minus the reward (a table's rewards are higher-better, whatever their unit) and, if a cost column is
-    named, the cost. An architecture that the table does not hold, or holds no finite reward, report or cost for, fails.
-    scorable: how many rows do not; highest_report: of those, what a search could find at best.
+    A key that the table does not hold is looked up by its network: the first row of an equal one answers, of those that
+    are whole. The objectives are minus the reward (a table's rewards are higher-better, whatever their unit) and, if a
+    cost column is named, the cost. An architecture that the table does not hold, or holds no finite reward, report or
+    cost for, fails. scorable: how many rows are whole; highest_report: of those, what a search could find at best.
     Raises UserError for a file that is missing, truncated or empty, for columns that are missing or not numeric, for
     keys that do not parse or occur twice, and for a table that can score none.
     """
@@ -39,7 +39,6 @@ class TableEvaluator:
         self.reward_A, self.report_A = self.columns[settings.reward], self.columns[settings.report]
         self.cost_A = self.columns[settings.cost] if settings.cost else None
         self.row = _rows(space, table.column(settings.key), settings.key, path)
-        self.row_of_network = {space.canonicalise(one): row for one, row in reversed(self.row.items())}
         reports = [report for row, report in enumerate(self.report_A) if self._lacks(row) is None]
         if not reports:
             raise UserError(
@@ -47,6 +46,8 @@ class TableEvaluator:
                 f"{', '.join(map(repr, self.columns))}; name others."
             )
         self.scorable, self.highest_report = len(reports), max(reports)
+        whole = ((one, row) for one, row in self.row.items() if self._lacks(row) is None)
+        self.row_of_network = {space.canonicalise(one): row for one, row in reversed(list(whole))}
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -121,12 +121,14 @@ def test_an_interruption_says_how_to_go_on(raynas: Raynas, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_existing", interrupted)
-    before = signal.getsignal(signal.SIGINT)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         ended = raynas("report", "run")
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a second one does not stop Ray's end halfway
+        # a second one does not stop Ray's end halfway
+        assert {signal.getsignal(one) for one in before} == {signal.SIG_IGN}
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert ended.code == 130 and ended.err == "raynas: interrupted; the same command again continues.\n"
 
 
@@ -272,6 +274,12 @@ def test_a_record_without_its_entries_names_them(file: str, key: str, raynas: Ra
     (record,) = run_folder.glob(file)
     record.write_text("{}")
     assert key in raynas(*search_again(run_folder)).line
+
+
+def test_a_broken_gap_is_measured_anew(raynas: Raynas, run_folder: Path) -> None:
+    (run_folder / "gap.json").write_text('{"points": [')
+    assert raynas("gap", run_folder).code == 0
+    assert "points" in json.loads((run_folder / "gap.json").read_text())
 
 
 @pytest.mark.parametrize("command", ["report", "search"])

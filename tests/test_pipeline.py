@@ -30,8 +30,8 @@ from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.racing import Rungs, foretold, race
 from raynas.retraining import StandAloneTraining
 from raynas.scoring_images import draw_images
-from raynas.search import schema
 from raynas.selector import consensus
+from raynas.shapes import evaluations
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces.nas_bench_201 import SPACE
@@ -209,7 +209,7 @@ EACH_MEMBER = pytest.mark.parametrize("name", MEMBERS)
 @EACH_MEMBER
 def test_a_member_has_its_budget_scored_and_nothing_twice(run: Run, name: str) -> None:
     table = pq.read_table(run.path / "evaluations" / f"{name}.parquet")
-    assert table.schema == schema(("loss", "error", *run.plan.config.evaluation.costs))
+    assert table.schema == evaluations(("loss", "error", *run.plan.config.evaluation.costs))
     rows = table.to_pylist()
     assert [row["index"] for row in rows] == list(range(len(rows)))
     assert sum(row["failure"] is None for row in rows) == EVALUATIONS

@@ -316,7 +316,7 @@ def test_the_share_of_the_front_is_told_where_it_was_measured(run):
     assert "hypervolume" not in run.read("report.html").decode() + summary(run)
 
 
-@pytest.mark.parametrize(("skips", "told"), [(3.0, False), (4.0, True)])
+@pytest.mark.parametrize(("skips", "told"), [(3.4, False), (3.6, True)])
 def test_a_rule_that_derives_more_skips_than_all_else_is_said_to_have_collapsed(run, skips, told):
     file = f"supernets/{run.names('supernets')[0]}/curves.parquet"
     curves = run.read_table(file)
@@ -324,7 +324,7 @@ def test_a_rule_that_derives_more_skips_than_all_else_is_said_to_have_collapsed(
         curves = curves.append_column(name, pa.array([value] * len(curves)))
     run.write_table(file, curves)
     write_report(run)
-    sentence = "has collapsed: 4 of the 6 operations that it derives are skips"
+    sentence = "may have collapsed: 4 of the 6 operations that it derives are skips"
     assert (sentence in run.read("report.html").decode()) is told
     assert (sentence in " ".join(summary(run).split())) is told
 

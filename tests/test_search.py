@@ -15,7 +15,8 @@ from raynas.config import Config
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.plan import MemberPlan
-from raynas.search import MOST_ASKED, Record, Remembering, read_evaluations, schema, search
+from raynas.search import MOST_ASKED, Record, Remembering, read_evaluations, search
+from raynas.shapes import evaluations
 from raynas.storage import Folder
 from raynas.strategies.nsga2 import Nsga2
 from raynas.strategies.random_search import RandomSearch
@@ -173,7 +174,7 @@ def test_the_time_of_a_resumed_search_goes_on_where_the_record_ends(tmp_path: Pa
     stopped = Record(folder, MEMBER, STAGES, CONFIG)
     stopped.append(batch[:1])
     rows = [{**stopped.rows[0], "wall_s": 1000.0}]
-    folder.write_table(stopped.name, pa.Table.from_pylist(rows, schema=schema(stopped.objectives)))
+    folder.write_table(stopped.name, pa.Table.from_pylist(rows, schema=evaluations(stopped.objectives)))
     resumed = Record(folder, MEMBER, STAGES, CONFIG)
     resumed.append(batch)
     assert resumed.rows[0]["wall_s"] == 1000 <= resumed.rows[1]["wall_s"] < 2000
@@ -198,7 +199,7 @@ def test_a_record_is_read_back_as_it_was_measured(tmp_path: Path) -> None:
     record.append(measured[:8])
     record.append(measured[8:])
     table = Folder(str(tmp_path)).read_table("evaluations/mine.parquet")
-    assert table.schema == schema(Evaluator.objectives)
+    assert table.schema == evaluations(Evaluator.objectives)
     rows = table.to_pylist()
     assert read_evaluations(rows, Evaluator.objectives) == measured
     assert [row["index"] for row in rows] == list(range(20))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas import seeds
@@ -18,12 +18,13 @@ from raynas.config import Config
 from raynas.costs import macs, parameters
 from raynas.data import Split, load, split
 from raynas.depthwise import DepthwiseConv2d
+from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.fine_tuning import fine_tuned
 from raynas.plan import build_supernet
 from raynas.scoring_images import draw_images
 from raynas.strategies.random_search import RandomSearch
-from raynas.supernet import Supernet, seeded
+from raynas.supernet import Choices, Supernet, seeded
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
 from search_spaces import nas_bench_macro
 from search_spaces.nas_bench_201 import SPACE
@@ -357,3 +358,21 @@ def test_the_images_of_the_named_split_are_scored(make: Make, digits: Split, sco
     evaluator = make(scored_on=scored_on)
     assert sum(len(batch) for batch, _ in evaluator.images.scored) == 100
     assert {one.numpy().round(4).tobytes() for batch, _ in evaluator.images.scored for one in batch} <= theirs
+
+
+class WithoutLinear(Supernet):
+    """Logits are means over a convolution's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 10, 3)
+
+    def forward(self, images_NCHW: Tensor, architecture: Choices) -> Tensor:
+        del architecture
+        return self.convolution(images_NCHW).mean((2, 3))  # type: ignore[no-any-return]
+
+
+def test_a_network_without_a_classifier_of_its_own_is_scored_by_what_it_gives(make: Make) -> None:
+    assert make(network=WithoutLinear()).score(ARCHITECTURES[0])[1] <= 1
+    with pytest.raises(UserError, match=r"expected an nn\.Linear"):
+        make("fitted", network=WithoutLinear())

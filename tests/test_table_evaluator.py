@@ -91,6 +91,11 @@ def test_a_key_that_the_table_lacks_is_looked_up_by_its_network(tmp_path):
     assert [one.objectives for one in told] == [(-1.0,), (-1.0,), (-2.0,), ()]
 
 
+def test_of_equal_networks_one_with_all_numbers_answers(tmp_path):
+    table = write(tmp_path / "t.parquet", key=["aba", "baa"], reward=[None, 2.0], report=[4.0, 5.0])
+    assert [one.objectives for one in evaluator(table).evaluate([(0, 0, 1), (0, 1, 0)])] == [(-2.0,), ()]
+
+
 def test_what_the_table_lacks_fails(tmp_path):
     table = write(
         tmp_path / "t.parquet", key=["aaa", "aab", "aac"], reward=[1.0, None, 3.0], report=[1, 2, 3], cost=[1, 2, None]

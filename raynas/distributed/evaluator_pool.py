@@ -136,12 +136,12 @@ class EvaluatorWorker:
         return draw_images(self.split, self.config, self.device)
 
     def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
-        config, dataset = self.config, self.split.dataset
+        device, config, dataset = self.device, self.config, self.split.dataset
         supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
         common: dict[str, Any] = {
             "supernet": supernet,
             "canonicalise": load_space(config.space).canonicalise,
-            "device": self.device,
+            "device": device,
         }
         own: dict[str, Any] = {"split": self.split, "data": config.data, "seed": config.seed}
         if ranker.startswith(SHORT):

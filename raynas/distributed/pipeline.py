@@ -15,6 +15,7 @@ import ray
 from numpy.typing import NDArray
 
 from raynas import device as devices
+from raynas import shapes
 from raynas.architecture import Architecture, decode, encode
 from raynas.config import Config
 from raynas.data import load, split
@@ -48,8 +49,6 @@ from raynas.storage import Folder
 
 LOOK_S = 2.0
 """Between two looks at how far scoring is."""
-
-SCORED = pa.schema([("architecture", pa.string()), ("score", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
                 (ended[calls[call]],) = merits({ranker: ray.get(call)}, 0)[ranker]
             known = [(one, score) for one, score in sorted(ended.items()) if not math.isnan(score)]
             columns = {"architecture": [encode(one) for one, _ in known], "score": [score for _, score in known]}
-            run.folder.write_table(file, pa.table(columns, SCORED))
+            run.folder.write_table(file, pa.table(columns, shapes.RACE))
 
     with run.stage("race", {f"{SHORT}{settings.short_epochs[0]}": float(len(networks))}, "trainings"):
         rungs = race(networks, np.array(list(said.values())), settings.short_epochs, settings.finalists, train)

@@ -28,7 +28,7 @@ class Penalised:
         self.limits = limits
 
     def penalties(self, logits: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient of the penalty of these weights by the logits that they are computed from, if they still are."""
+        """The gradient of the penalty of these weights by their logits; 0 where no weight is computed from those."""
         if self.limits is None or not any(of_choices.requires_grad for of_choices in weights):
             return [torch.zeros_like(values) for values in logits]
         penalty = self.penalty * self.limits.excess(weights)
