@@ -39,15 +39,16 @@ class TableEvaluator:
         self.reward_A, self.report_A = self.columns[settings.reward], self.columns[settings.report]
         self.cost_A = self.columns[settings.cost] if settings.cost else None
         self.row = _rows(space, table.column(settings.key), settings.key, path)
-        reports = [report for row, report in enumerate(self.report_A) if self._lacks(row) is None]
-        if not reports:
+        whole = {one: row for one, row in self.row.items() if self._lacks(row) is None}
+        if not whole:
             raise UserError(
                 f"no row of the table {path} has a finite number in each of its columns "
                 f"{', '.join(map(repr, self.columns))}; name others."
             )
-        self.scorable, self.highest_report = len(reports), max(reports)
-        whole = ((one, row) for one, row in self.row.items() if self._lacks(row) is None)
-        self.row_of_network = {space.canonicalise(one): row for one, row in reversed(list(whole))}
+        self.scorable, self.highest_report = len(whole), max(self.report_A[row] for row in whole.values())
+        self.row_of_network: dict[Architecture, int] = {}
+        if len(self.row) < space.size:  # a table of all keys is never asked by network
+            self.row_of_network = {space.canonicalise(one): row for one, row in reversed(whole.items())}
 
     @property
     def objectives(self) -> tuple[str, ...]:
