@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,6 +45,12 @@ def _whole_above_one(gpus: float) -> float:
 
 GPUs = Annotated[float, Field(ge=0), AfterValidator(_whole_above_one)]
 """What Ray can grant to one actor."""
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""What convolutions and matrices are multiplied in."""
+
+PRECISION = "auto: bfloat16 on GPUs that are fast with it; on CPUs with AMX ask for bfloat16"
+"""Said of each of three settings."""
 
 LOGS = 100
 """How many points a training curve has."""
@@ -121,6 +127,7 @@ class TrainingSettings(Settings):
     snapshots: int = Field(
         0, ge=0, le=20, description="late weights to publish beside the last, to measure how stable the ranking is"
     )
+    precision: Precision = Field("auto", description=PRECISION)
     replicas: int = Field(1, ge=1, description="data-parallel workers of each supernet")
     cpus_per_replica: int = Field(1, ge=1)
     gpus_per_replica: GPUs = Field(0.0, description="a share of a GPU, or whole GPUs")
@@ -200,6 +207,7 @@ class EvaluationSettings(Settings):
     head_l2: float = Field(1e-3, gt=0, description="of the fitted classifier, on standardised features")
     score: Literal["loss", "error"] = Field("loss", description="what is ranked by: the lower the better")
     costs: tuple[str, ...] = Field(("parameters", "macs"), description="names from `raynas list costs`")
+    precision: Precision = Field("auto", description=PRECISION)
     workers: int | None = Field(
         None, ge=1, description="evaluator actors; left out: as many as the cluster has room for"
     )
@@ -353,6 +361,7 @@ class RetrainingSettings(Settings):
         description="architectures spread over random search's ranking: they measure the gap and, where the "
         "selector.aggregator heeds them, calibrate the ranking, before which they are trained then",
     )
+    precision: Precision = Field("auto", description=PRECISION)
     cpus_per_trial: int = Field(1, ge=1)
     gpus_per_trial: GPUs = Field(0.0, description="a share of a GPU, or whole GPUs")
 

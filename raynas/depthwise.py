@@ -35,6 +35,9 @@ class DepthwiseConv2d(nn.Conv2d):
         slow = dilation > 1 or min(inputs_NCHW.shape[2:]) < self.kernel_size[0]
         if not (slow and torch.is_grad_enabled() and inputs_NCHW.device.type == "cpu"):
             return functional.conv2d(inputs_NCHW, weight, None, self.stride, self.padding, self.dilation, len(weight))
+        if torch.is_autocast_enabled("cpu"):  # which casts nothing within a function of one's own, nor on its way back
+            dtype = torch.get_autocast_dtype("cpu")
+            inputs_NCHW, weight = inputs_NCHW.to(dtype), weight.to(dtype)
         padding = int(self.padding[0])
         if stride == dilation:  # only every d-th row and column is read
             inputs_NCHW = inputs_NCHW[:, :, ::dilation, ::dilation]

@@ -8,6 +8,7 @@ import platform
 
 import torch
 
+from raynas.config import Precision
 from raynas.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -43,9 +44,16 @@ def _keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # free bytes above which pages are returned
 
 
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 where the hardware multiplies it faster (CUDA from Ampere on); elsewhere full precision."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        # older torch gives a cast that was cached without gradients to a pass with them: PARSEC has both in a step
-        return torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
-    return contextlib.nullcontext()
+def autocast(device: torch.device, precision: Precision = "auto") -> contextlib.AbstractContextManager[object]:
+    """What convolutions and matrices are multiplied in; weights and their moments stay in full precision.
+
+    auto: bfloat16 where CUDA multiplies it faster (from Ampere on), elsewhere full precision. CPUs are not asked, lest
+    a run come out otherwise on another one: those with AMX gain by bfloat16, those without lose.
+    """
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if fast else "float32"
+    if precision == "float32":
+        return contextlib.nullcontext()
+    # older torch gives a cast that was cached without gradients to a pass with them: PARSEC has both in a step
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from raynas import device as devices
 from raynas.architecture import Architecture
+from raynas.config import Precision
 from raynas.supernet import Supernet, touched
 
 GRADIENT_CLIP = 5.0
@@ -22,7 +23,11 @@ GRADIENT_CLIP = 5.0
 
 
 def fine_tuned(
-    supernet: Supernet, architecture: Architecture, batches: Sequence[tuple[Tensor, Tensor]], learning_rate: float
+    supernet: Supernet,
+    architecture: Architecture,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    learning_rate: float,
+    precision: Precision = "auto",
 ) -> dict[str, Tensor]:
     """The path's weights, by their names in the supernet, after a step on each of these images and labels.
 
@@ -41,7 +46,7 @@ def fine_tuned(
     with torch.enable_grad():
         for images_NCHW, labels_N in batches:
             optimizer.zero_grad(set_to_none=True)
-            with devices.autocast(images_NCHW.device):
+            with devices.autocast(images_NCHW.device, precision):
                 logits_NK = functional_call(supernet, weights, (images_NCHW, architecture))
             loss = functional.cross_entropy(logits_NK.float(), labels_N)
             loss.backward(inputs=leaves)  # type: ignore[no-untyped-call]  # nothing reaches the supernet's own

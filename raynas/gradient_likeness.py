@@ -13,13 +13,22 @@ from torch.nn import functional
 from raynas import device as devices
 from raynas import seeds
 from raynas.batches import Batches
+from raynas.config import Precision
 from raynas.depthwise import accelerate
 from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
 
 def gradient_likeness(
-    supernet: Supernet, space: SearchSpace, train: Batches, *, block: int, paths: int, batch_size: int, seed: int
+    supernet: Supernet,
+    space: SearchSpace,
+    train: Batches,
+    *,
+    block: int,
+    paths: int,
+    batch_size: int,
+    seed: int,
+    precision: Precision = "auto",
 ) -> NDArray[np.float64]:
     """Cosine similarity of the choices' mean gradients on all weights that they share, shape (choices, choices).
 
@@ -36,7 +45,7 @@ def gradient_likeness(
         images_NCHW, labels_N = train.augmented(number, batch_size, seed, "likeness")
         for choice in range(choices):
             supernet.zero_grad(set_to_none=True)
-            with devices.autocast(train.device):
+            with devices.autocast(train.device, precision):
                 logits_NK = supernet(images_NCHW, (*path[:block], choice, *path[block + 1 :]))
                 functional.cross_entropy(logits_NK.float(), labels_N).backward()  # type: ignore[no-untyped-call]
             pieces = mean_CP[choice].split_with_sizes([parameter.numel() for parameter in shared])

@@ -116,7 +116,7 @@ class StandAloneTraining:
         images_NCHW, labels_N = self.train.augmented(step, self.settings.batch_size, self.seed, "train")
         self.optimizer.zero_grad(set_to_none=True)
         self.rng.manual_seed(seeds.integer(self.seed, "network", step))
-        with devices.autocast(self.device):
+        with devices.autocast(self.device, self.settings.precision):
             outputs = self.network.training_logits(
                 images_NCHW, progress=self.epoch / self.settings.epochs, rng=self.rng
             )

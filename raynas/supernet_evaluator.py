@@ -115,7 +115,7 @@ class SupernetEvaluator:
     def score(self, architecture: Architecture) -> tuple[float, float]:
         """Mean cross-entropy and error rate over the images that are scored on."""
         path, statistics = self._path(architecture), Statistics()
-        with devices.autocast(self.device):
+        with devices.autocast(self.device, self.settings.precision):
             with statistics.recorded():
                 for images_NCHW in self.images.calibration:
                     path(images_NCHW)
@@ -134,7 +134,11 @@ class SupernetEvaluator:
         if not self.images.fine_tuning:
             return lambda images_NCHW: self.supernet(images_NCHW, architecture)
         weights = fine_tuned(
-            self.supernet, architecture, self.images.fine_tuning, self.settings.fine_tune_learning_rate
+            self.supernet,
+            architecture,
+            self.images.fine_tuning,
+            self.settings.fine_tune_learning_rate,
+            self.settings.precision,
         )
         return lambda images_NCHW: functional_call(self.supernet, weights, (images_NCHW, architecture))
 

@@ -24,6 +24,7 @@ from raynas.architecture import Architecture, encode
 from raynas.calibration import Statistics
 from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
+from raynas.device import autocast
 from raynas.errors import UserError
 from raynas.evaluation import Evaluation
 from raynas.fitted_head import features
@@ -171,6 +172,26 @@ def check_gradients_stay_on_the_path(space: SearchSpace, build: BuildSupernet) -
         assert torch.equal(network(images_NCHW, architecture), logits_NK), encode(architecture)
 
 
+def check_bfloat16_computes_about_the_same(space: SearchSpace, build: BuildSupernet) -> None:
+    """Logits of most paths in bfloat16 point where those in full precision do, and gradients reach the weights.
+
+    Of most: some deep paths without training turn with any rounding. Their gradients do, and are not compared.
+    """
+    network, images_NCHW = _small(build), _images()
+    cosines = []
+    for architecture in _architectures(space):
+        network.zero_grad(set_to_none=True)
+        exact_NK = network(images_NCHW, architecture)
+        with autocast(torch.device("cpu"), "bfloat16"):
+            rounded_NK = network(images_NCHW, architecture).float()
+        cosine = functional.cosine_similarity(exact_NK.flatten(), rounded_NK.flatten(), dim=0)
+        cosines.append(cosine.item())
+        rounded_NK.square().sum().backward()
+        for parameter in network.parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), encode(architecture)
+    assert np.median(cosines) > 0.95, cosines
+
+
 def check_paths_of_several_are_the_union(space: SearchSpace, build: BuildSupernet) -> None:
     """The parameters on several paths are those on any of them."""
     network = _small(build)
@@ -261,6 +282,7 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace, BuildSupernet], None], ...] = (
     check_subnet_owns_its_weights,
     check_one_hot_weights_are_the_path,
     check_gradients_stay_on_the_path,
+    check_bfloat16_computes_about_the_same,
     check_paths_of_several_are_the_union,
     check_costs_are_those_of_the_subnet,
     check_canonical_form_is_one_of_its_class,

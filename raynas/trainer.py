@@ -144,7 +144,7 @@ class Trainer:
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        with devices.autocast(self.device):
+        with devices.autocast(self.device, self.settings.precision):
             result = self.rule.step(
                 self.view, train, validation, loss=self._loss, rng=rng, number=self.step, group=self.group
             )

@@ -99,18 +99,19 @@ def test_published_weights_are_the_average_over_the_last_steps_of_an_undisturbed
     assert not _equal(averaging.weights(), plain.weights())
 
 
-def test_averaging_and_snapshots_change_the_supernets_id_only_if_they_are_set() -> None:
+def test_averaging_snapshots_and_precision_change_the_supernets_id_only_if_they_are_set() -> None:
     ids = [
         rule_plan("uniform", small_config(training=training))[1].id
         for training in (
             {},
-            {"averaging": 0.0, "snapshots": 0},
+            {"averaging": 0.0, "snapshots": 0, "precision": "auto"},
             {"averaging": 0.5},
             {"averaging": 0.5, "averaging_decay": 0.9},
             {"snapshots": 2},
+            {"precision": "bfloat16"},
         )
     ]
-    assert ids[0] == ids[1] and len(set(ids)) == 4
+    assert ids[0] == ids[1] and len(set(ids)) == 5
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 
 import raynas.training_rules
 from raynas import seeds
+from raynas.config import Precision
 from raynas.errors import UserError
 from raynas.members import family
 from raynas.replica_group import ReplicaGroup
@@ -30,7 +31,7 @@ from raynas.training_rules.uniform import Uniform, favoured
 from search_spaces import nats_size
 from search_spaces.mobilenet_chain import SMALL as CHAIN
 from search_spaces.nas_bench_201 import CONV_1X1, CONV_3X3, SPACE
-from tests.helpers import make_trainer, small_config
+from tests.helpers import config_for, make_trainer, small_config
 
 RULES = list(family("raynas.training_rules"))
 
@@ -50,6 +51,16 @@ def test_equal_seeds_give_equal_weights_and_another_seed_others(rule: str) -> No
     states = [trainer.supernet.state_dict() for trainer in (first, second, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_in_bfloat16_is_about_one_in_full_precision(rule: str) -> None:
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    full, rounded = (make_trainer(rule, config_for(rule, training={"precision": name})) for name in precisions)
+    full_loss, rounded_loss = float(full.train_step()[0]), float(rounded.train_step()[0])
+    assert rounded_loss == pytest.approx(full_loss, rel=0.02)
+    assert rounded_loss != full_loss
+    assert all(parameter.dtype == torch.float32 for parameter in rounded.supernet.parameters())
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -190,6 +190,7 @@ def main() -> None:
     )
     parser.add_argument("--plain-depthwise", action="store_true", help="the bare loop uses torch's own convolutions")
     parser.add_argument("--cuda", action="store_true")
+    parser.add_argument("--precision", default="auto", help="of the rule's steps; the bare loop keeps to auto")
     options = parser.parse_args()
     device = devices.prepare(1, float(options.cuda))
     dataset = load(options.data, resolution=options.resolution)
@@ -225,7 +226,7 @@ def _config(options: argparse.Namespace, space: str, rule: str) -> Config:
         {
             "space": {"name": space, "settings": {key: value for key, value in settings.items() if key in known}},
             "data": {"name": options.data, "resolution": options.resolution, "crop_padding": 2, "flip": True},
-            "training": {"steps": 10**6, "batch_size": options.batch},
+            "training": {"steps": 10**6, "batch_size": options.batch, "precision": options.precision},
             "members": [{"method": "random_search", "training_rule": rule}],
         }
     )

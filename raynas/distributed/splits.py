@@ -116,6 +116,7 @@ def _choices_of_partitions(
         paths=settings.paths,
         batch_size=plan.training.batch_size,
         seed=plan.seed,
+        precision=plan.training.precision,
     )
     partitions = split_space(space, settings, seed=plan.seed, likeness=likeness)
     return [one.choices for one in partitions]
