@@ -9,9 +9,18 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from raynas.errors import UserError, closest, reason
 from raynas.members import full_path, load_member, members
@@ -21,6 +30,19 @@ class Settings(BaseModel):
     """Frozen settings that refuse unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes `true` for 1, and so does pydantic."""
+        kinds = [cls.model_fields[info.field_name or ""].annotation]
+        while kinds and isinstance(value, bool):
+            kind = kinds.pop()
+            if kind in (int, float):
+                raise ValueError(f"expected a number, but got {str(value).lower()}; give one")
+            if get_origin(kind) not in (tuple, dict):  # of int | None, and of Annotated
+                kinds.extend(get_args(kind))
+        return value
 
     def _refuse_idle(self, needs: str, *names: str) -> None:
         """Raises ValueError for what is idle, unless it is the default, which a run's config.toml names too."""
@@ -205,6 +227,11 @@ class EvaluationSettings(Settings):
         2000, ge=2, description="training images that each candidate's own classifier is fitted to"
     )
     head_l2: float = Field(1e-3, gt=0, description="of the fitted classifier, on standardised features")
+    keys: int = Field(
+        1,
+        ge=1,
+        description="of the keys of a network, which have weights of their own, so many are scored: the best counts",
+    )
     score: Literal["loss", "error"] = Field("loss", description="what is ranked by: the lower the better")
     costs: tuple[str, ...] = Field(("parameters", "macs"), description="names from `raynas list costs`")
     precision: Precision = Field("auto", description=PRECISION)

@@ -43,7 +43,7 @@ def in_words(fault: BaseException) -> str:
 
 def lacks_memory(fault: BaseException) -> bool:
     """Whether a device has too little memory: types are told by name and text, so that nothing of torch is needed."""
-    lacking = ("out of memory", "ALLOC_FAILED", "can't allocate memory")
+    lacking = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "size calculation overflowed")
     return _is(fault, "OutOfMemoryError") or (isinstance(fault, RuntimeError) and any(x in str(fault) for x in lacking))
 
 

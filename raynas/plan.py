@@ -25,7 +25,8 @@ from raynas.config import (
     content_hash,
     validate,
 )
-from raynas.errors import UserError, closest, raise_mistake_of_user
+from raynas.errors import UserError, closest, raise_mistake_of_user, reason
+from raynas.evaluation import lacks_memory
 from raynas.members import load_member, load_module, members
 from raynas.method import Method
 from raynas.partition import check_split, possible_parts
@@ -149,6 +150,7 @@ def make_plan(config: Config) -> Plan:
                 build_rule(supernet, part.restrict(space), f"{what}, for a partition")
         build_strategy(member, space, space.uniform_probabilities())
         members.append(member)
+    _check_keys(config, space, supernets.values())
     for cost in config.evaluation.costs:
         load_member("raynas.costs", cost)
     for proxy in config.selector.proxies:
@@ -254,6 +256,21 @@ def _check_stand_alone(config: Config, space: SearchSpace) -> None:
         raise UserError(
             f"retraining.space_settings ({changed}) changes the choices of {space.name}, so that what is found could "
             "not be trained; move that setting to space.settings."
+        )
+
+
+def _check_keys(config: Config, space: SearchSpace, supernets: Iterable[SupernetPlan]) -> None:
+    if (keys := config.evaluation.keys) == 1:
+        return
+    if space.synonyms is None:
+        raise UserError(
+            f"evaluation.keys = {keys} expects networks that several keys have weights for, but {space.name} has none; "
+            "leave it out."
+        )
+    if any(one.parts for one in supernets):
+        raise UserError(
+            f"evaluation.keys = {keys} expects supernets that are trained on all keys, but partitions are not; leave "
+            "out either."
         )
 
 
@@ -417,5 +434,8 @@ def _built(build: Callable[..., Any], what: str, *arguments: Any, **settings: An
     except (UserError, ValueError) as mistake:
         raise UserError(f"{what}: {mistake}") from None
     except Exception as fault:
+        if lacks_memory(fault):
+            why = f"expected a network that fits into memory, but {reason(fault)}; make it smaller."
+            raise UserError(f"{what}: {why}") from None
         raise_mistake_of_user(what, fault)
         raise

@@ -52,6 +52,8 @@ class SearchSpace:
         heaviest choice of each block that is not `none`).
     cells: the cells of an architecture, from input to output, and of choices in between, such as 0.5 (None: the space
         has none); what grows along the choices grows along them too.
+    synonyms: those keys of an architecture's network, from its canonical one on, that run through different weights of
+        a supernet (None: the canonical one alone).
     """
 
     name: str
@@ -62,6 +64,7 @@ class SearchSpace:
     drawing: Callable[[Architecture], tuple[Connection, ...]] | None = None
     derive: Callable[[Sequence[NDArray[np.float64]]], Architecture] | None = None
     cells: Callable[[Sequence[float]], tuple[Cell, ...]] | None = None
+    synonyms: Callable[[Architecture], Sequence[Architecture]] | None = None
 
     @property
     def size(self) -> int:

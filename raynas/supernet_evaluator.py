@@ -22,6 +22,7 @@ from raynas.fine_tuning import fine_tuned
 from raynas.fitted_head import features, fit_head
 from raynas.members import load_member
 from raynas.scoring_images import ScoringImages
+from raynas.space import SearchSpace
 from raynas.supernet import Supernet
 
 
@@ -60,15 +61,16 @@ class SupernetEvaluator:
     """Evaluates architectures with one supernet's weights; the weights are read, never written.
 
     A score is a pure function of (weights, canonical architecture, images): isomorphic architectures are scored as
-    their one canonical form. What a candidate gets of its own (fine-tuned weights, BatchNorm statistics, classifier)
-    lives as long as its scoring.
+    their one canonical form, or as the best of several keys (`settings.keys`): each has weights of its own, and the
+    network is no worse than any of them. What a candidate gets of its own (fine-tuned weights, BatchNorm statistics,
+    classifier) lives as long as its scoring.
     """
 
     def __init__(
         self,
         *,
         supernet: Supernet,
-        canonicalise: Callable[[Architecture], Architecture],
+        space: SearchSpace,
         images: ScoringImages,
         settings: EvaluationSettings,
         costs: Costs,
@@ -76,7 +78,8 @@ class SupernetEvaluator:
     ) -> None:
         self.device = device
         self.supernet = supernet.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.canonicalise = canonicalise
+        self.canonicalise = space.canonicalise
+        self.synonyms = space.synonyms if settings.keys > 1 else None
         self.images = images
         self.classifiers = self.supernet.classifiers if images.head else []
         self.settings = settings
@@ -104,12 +107,16 @@ class SupernetEvaluator:
     def measure(self, architecture: Architecture) -> Evaluation:
         """Loss and error alone, whatever the limits: also of what is no candidate, such as reference architectures."""
         try:
-            loss, error = self.score(self.canonicalise(architecture))
+            loss, error = min(self.score(key) for key in self._keys(architecture))
         except Exception as fault:  # and so may a user's own network
             return failed(architecture, fault)
         if not math.isfinite(loss):
             return Evaluation(architecture, (), f"the loss is {loss}")
         return Evaluation(architecture, (loss, error))
+
+    def _keys(self, architecture: Architecture) -> Sequence[Architecture]:
+        canonical = self.canonicalise(architecture)
+        return self.synonyms(canonical)[: self.settings.keys] if self.synonyms else [canonical]
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> tuple[float, float]:

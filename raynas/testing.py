@@ -236,6 +236,18 @@ def check_canonical_form_is_the_same_network(space: SearchSpace, build: BuildSup
         assert torch.allclose(shared_NK, canonical_NK, rtol=1e-5, atol=1e-6), encode(architecture)
 
 
+def check_synonyms_are_keys_of_the_same_network(space: SearchSpace, build: BuildSupernet) -> None:
+    """Different keys with one canonical form, which comes first."""
+    del build
+    if space.synonyms is None:
+        return
+    for architecture in _architectures(space, 30):
+        found = space.synonyms(space.canonicalise(architecture))
+        assert list(found) == list(space.synonyms(architecture))
+        assert len(set(found)) == len(found)
+        assert {space.canonicalise(space.check(key)) for key in found} == {found[0]}
+
+
 def check_canonical_form_costs_no_more(space: SearchSpace, build: BuildSupernet) -> None:
     """What meets a constraint meets it in its canonical form too."""
     network = _small(build)
@@ -287,6 +299,7 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace, BuildSupernet], None], ...] = (
     check_costs_are_those_of_the_subnet,
     check_canonical_form_is_one_of_its_class,
     check_canonical_form_is_the_same_network,
+    check_synonyms_are_keys_of_the_same_network,
     check_canonical_form_costs_no_more,
     check_notation_is_read_back,
     check_drawing_names_choices,

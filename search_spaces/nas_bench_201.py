@@ -59,6 +59,36 @@ def drawing(architecture: Architecture) -> tuple[Connection, ...]:
     )
 
 
+def synonyms(architecture: Architecture) -> list[Architecture]:
+    """The keys of its network of which no two differ in operations of dead ends alone; its canonical one first."""
+    return _synonyms()[canonical(architecture)]
+
+
+@cache
+def _synonyms() -> dict[Architecture, list[Architecture]]:
+    """Canonical key -> the keys; made at the first use."""
+    found: dict[Architecture, dict[Architecture, Architecture]] = {}
+    for key in product(range(len(OPERATIONS)), repeat=len(EDGES)):
+        first = canonical(key)
+        found.setdefault(first, {_alive(first): first}).setdefault(_alive(key), key)
+    return {first: list(keys.values()) for first, keys in found.items()}
+
+
+def _alive(architecture: Architecture) -> Architecture:
+    """Without the operations that no path from the input to the output runs through."""
+    reached, needed = {0}, {3}
+    for (source, target), choice in zip(EDGES, architecture, strict=True):
+        if choice != NONE and source in reached:
+            reached.add(target)
+    for (source, target), choice in reversed(list(zip(EDGES, architecture, strict=True))):
+        if choice != NONE and target in needed:
+            needed.add(source)
+    return tuple(
+        choice if source in reached and target in needed else NONE
+        for (source, target), choice in zip(EDGES, architecture, strict=True)
+    )
+
+
 @cache
 def _representatives() -> dict[str, Architecture]:
     """Expression -> its cheapest key; made at the first use in a tenth of a second."""
@@ -101,6 +131,7 @@ SPACE = SearchSpace(
     to_string=to_string,
     from_string=from_string,
     drawing=drawing,
+    synonyms=synonyms,
 )
 
 

@@ -6,6 +6,9 @@ Su et al., CVPR 2021 (arXiv:2103.11922). The choice blocks are the layers from i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, combinations, product
+
 from torch import Tensor, nn
 
 from raynas.architecture import Architecture
@@ -43,12 +46,32 @@ def canonical(architecture: Architecture) -> Architecture:
     return tuple(result)
 
 
+def synonyms(architecture: Architecture) -> list[Architecture]:
+    """The keys with identities at other places of their stages, the canonical one first."""
+    stages = []
+    first = 0
+    for layers in LAYERS_PER_STAGE:
+        head, *rest = architecture[first : first + layers]
+        kept = [choice for choice in rest if choice]
+        places = combinations(range(len(rest)), len(kept))
+        stages.append([(head, *_at(taken, kept, len(rest))) for taken in places])
+        first += layers
+    return [tuple(chain.from_iterable(choice)) for choice in product(*stages)]
+
+
+def _at(places: Sequence[int], choices: Sequence[int], layers: int) -> list[int]:
+    """So many layers with these choices at these places, and identities elsewhere."""
+    chosen = dict(zip(places, choices, strict=True))
+    return [chosen.get(place, 0) for place in range(layers)]
+
+
 SPACE = SearchSpace(
     name="nas_bench_macro",
     blocks=tuple(ChoiceBlock(f"layer {number}", CHOICES) for number in range(1, LAYERS + 1)),
     canonical=canonical,
     to_string=to_string,
     from_string=from_string,
+    synonyms=synonyms,
 )
 
 

@@ -65,7 +65,7 @@ def _search(plan: Plan, run: Folder) -> Ranking:
     supernet = build_supernet(config, dataset, seed=supernet_plan.seed)
     evaluator = SupernetEvaluator(
         supernet=supernet,
-        canonicalise=plan.space.canonicalise,
+        space=plan.space,
         images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, {}, supernet, dataset.image_shape_CHW),

@@ -149,7 +149,7 @@ def test_no_methods_best_breaks_a_limit_that_about_half_of_the_networks_break(me
     costs = Costs(config.evaluation.costs, config.constraints, supernet, dataset.image_shape_CHW)
     evaluator = SupernetEvaluator(
         supernet=supernet,
-        canonicalise=whole.canonicalise,
+        space=whole,
         images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=costs,

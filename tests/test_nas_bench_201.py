@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raynas.architecture import Architecture
 from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
 from raynas.errors import UserError
 from raynas.supernet import seeded
-from search_spaces.nas_bench_201 import EDGES, NONE, SPACE, Zero, canonical, from_string, supernet, to_string
+from search_spaces.nas_bench_201 import EDGES, NONE, SPACE, Zero, canonical, from_string, supernet, synonyms, to_string
 
 TABLE = Path(__file__).parents[1].parent / "shared" / "data" / "nb201_cifar10.parquet"
 KEYS = list(product(range(5), repeat=6))
@@ -26,6 +27,20 @@ def table() -> dict[str, list[Any]]:
     if not TABLE.exists():
         pytest.skip(f"{TABLE} is absent")
     return dict(pq.read_table(TABLE, columns=COLUMNS).to_pydict())
+
+
+def test_every_key_computes_what_one_of_its_synonyms_does() -> None:
+    network = seeded(supernet, 0, in_channels=1, classes=10, resolution=8, channels=4, cells_per_stage=1)
+    images_NCHW = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    classes: dict[Architecture, list[Architecture]] = {}
+    for key in KEYS:
+        classes.setdefault(canonical(key), []).append(key)
+    assert all(synonyms(first)[0] == first and set(synonyms(first)) <= set(keys) for first, keys in classes.items())
+    several = [first for first, keys in classes.items() if len(keys) > len(synonyms(first)) > 1]
+    with torch.no_grad():
+        for first in several[::60]:
+            logits = {key: tuple(network(images_NCHW, key).flatten().tolist()) for key in classes[first]}
+            assert {logits[key] for key in synonyms(first)} == set(logits.values())
 
 
 def test_15625_keys_are_6466_networks() -> None:

@@ -13,7 +13,7 @@ from raynas.costs.macs import macs
 from raynas.costs.parameters import parameters
 from raynas.errors import UserError
 from raynas.supernet import Choice
-from search_spaces.nas_bench_macro import SPACE, MobileBlock, canonical, from_string, supernet, to_string
+from search_spaces.nas_bench_macro import SPACE, MobileBlock, canonical, from_string, supernet, synonyms, to_string
 
 TABLE = Path(__file__).parents[1].parent / "shared" / "data" / "nas_bench_macro_1640.parquet"
 
@@ -28,6 +28,12 @@ def table() -> dict[str, list[Any]]:
 def test_6561_keys_are_3969_networks() -> None:
     assert SPACE.size == 6_561
     assert len({canonical(key) for key in product(range(3), repeat=8)}) == 3_969
+
+
+def test_every_key_is_a_synonym_of_its_canonical_form_alone() -> None:
+    networks = {canonical(key) for key in product(range(3), repeat=8)}
+    found = [key for network in networks for key in synonyms(network)]
+    assert sorted(found) == list(product(range(3), repeat=8))
 
 
 def test_identities_move_behind_the_other_layers_of_their_stage_but_the_first() -> None:

@@ -340,7 +340,7 @@ def evaluators(digits: Split) -> list[SupernetEvaluator]:
     return [
         SupernetEvaluator(
             supernet=network,
-            canonicalise=SPACE.canonicalise,
+            space=SPACE,
             images=draw_images(digits, config, torch.device("cpu")),
             settings=config.evaluation,
             costs=Costs(["parameters"], {"parameters": limit}, network, digits.dataset.image_shape_CHW),

@@ -122,7 +122,7 @@ class Run:
             network.load_state_dict(load_weights(place, file))
             found[label] = SupernetEvaluator(
                 supernet=network,
-                canonicalise=SPACE.canonicalise,
+                space=SPACE,
                 images=draw_images(
                     split(dataset, settings.data.validation_fraction, settings.seed), settings, device.prepare(1)
                 ),

@@ -58,6 +58,20 @@ def test_supernets_are_labelled_by_their_rule_and_numbered_where_it_is_not_enoug
     assert [supernet.label for supernet in labels.supernets] == ["uniform", "uniform_2", "fair", "uniform_3"]
 
 
+@pytest.mark.parametrize(
+    ("member", "sections", "told"),
+    [
+        ({}, {"space": {"name": "vit_elastic"}}, "several keys have weights for, but vit_elastic has none"),
+        ({"partitions": {}, "training": {"steps": 10}}, {}, "trained on all keys, but partitions are not"),
+    ],
+)
+def test_several_keys_are_refused_where_they_have_no_weights(
+    member: dict[str, Any], sections: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        plan({"method": "random_search", **member}, evaluation={"keys": 2}, **sections)
+
+
 def test_a_supernet_that_is_split_is_one_ranker_made_of_a_warm_up_and_its_partitions() -> None:
     found = plan({"method": "few_shot", "partitions": {"groups": 3}, "training": {"steps": 10}})
     warm_up, *parts, whole = found.supernets
@@ -273,6 +287,10 @@ SPACE = (
         ("def supernet(channels):\n    ...\n", r"my_space.supernet\(channels\) cannot be called with in_channels, cl"),
         ("def supernet(*, in_channels, classes, resolution):\n    return nothing\n", r"my_space\.py:4 with NameError"),
         ("def supernet(*, in_channels, classes, resolution):\n    raise ValueError('odd')\n", "space.settings: odd"),
+        (
+            "def supernet(*, in_channels, classes, resolution):\n    raise RuntimeError('can\\'t allocate memory: 9 bytes')\n",
+            "space.settings: expected a network that fits into memory, but can't allocate memory: 9 bytes; make it smaller",
+        ),
     ],
 )
 def test_a_users_own_supernet_that_cannot_be_built_is_told(function: str, told: str, own: Path) -> None:

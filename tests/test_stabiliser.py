@@ -132,7 +132,7 @@ def test_training_moves_it_and_scores_use_it(mode: str) -> None:
     assert all(not torch.equal(layer.weight[:, :, 0, 0], eye) for layer, eye in zip(layers, identities, strict=True))
     evaluator = SupernetEvaluator(
         supernet=trainer.supernet,
-        canonicalise=SPACE.canonicalise,
+        space=SPACE,
         images=draw_images(split(load("digits"), 0.25, seed=0), config, torch.device("cpu")),
         settings=config.evaluation,
         costs=Costs((), {}, trainer.supernet, (1, 8, 8)),

@@ -84,7 +84,7 @@ def make(digits: Split, supernet: Supernet) -> Make:
         )
         return SupernetEvaluator(
             supernet=network,
-            canonicalise=SPACE.canonicalise,
+            space=SPACE,
             images=draw_images(of, config, torch.device("cpu")),
             settings=config.evaluation,
             costs=Costs(config.evaluation.costs, limits or {}, network, of.dataset.image_shape_CHW),
@@ -123,6 +123,18 @@ def test_scoring_leaves_the_supernet_as_it_was(make: Make, supernet: Supernet, m
     assert {name: module.training for name, module in supernet.named_modules()} == modes
     assert all(parameter.grad_fn is None and parameter.requires_grad for parameter in supernet.parameters())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@MODES
+def test_a_network_is_as_good_as_the_best_of_the_keys_that_are_scored(make: Make, mode: str) -> None:
+    alone = make(mode)
+    assert SPACE.synonyms is not None
+    for keys in (1, 3):
+        several = make(mode, keys=keys)
+        for architecture in ARCHITECTURES:
+            scores = [alone.score(key) for key in SPACE.synonyms(architecture)[:keys]]
+            assert several.evaluate_one(architecture).objectives[:2] == min(scores)
+    assert any(len(SPACE.synonyms(architecture)) > 3 for architecture in ARCHITECTURES)
 
 
 @MODES

@@ -138,11 +138,8 @@ class EvaluatorWorker:
     def _load(self, ranker: str, weights: Sequence[ray.ObjectRef]) -> Ranker:
         device, config, dataset = self.device, self.config, self.split.dataset
         supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
-        common: dict[str, Any] = {
-            "supernet": supernet,
-            "canonicalise": load_space(config.space).canonicalise,
-            "device": device,
-        }
+        space = load_space(config.space)
+        common: dict[str, Any] = {"supernet": supernet, "canonicalise": space.canonicalise, "device": device}
         own: dict[str, Any] = {"split": self.split, "data": config.data, "seed": config.seed}
         if ranker.startswith(SHORT):
             epochs = int(ranker.removeprefix(SHORT))
@@ -153,7 +150,14 @@ class EvaluatorWorker:
         # copied: the arrays are the object store's own memory
         supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})
         costs = Costs(config.evaluation.costs, config.constraints, supernet, dataset.image_shape_CHW)
-        return SupernetEvaluator(images=self.images, settings=config.evaluation, costs=costs, **common)
+        return SupernetEvaluator(
+            supernet=supernet,
+            space=space,
+            images=self.images,
+            settings=config.evaluation,
+            costs=costs,
+            device=device,
+        )
 
 
 class EvaluatorPool:

@@ -78,7 +78,7 @@ def locally(config: Config, run: Folder, digits: Dataset, name: str) -> list[Eva
     supernet.load_state_dict(load_weights(run, f"supernets/{name}/weights.safetensors"))
     evaluator = SupernetEvaluator(
         supernet=supernet,
-        canonicalise=SPACE.canonicalise,
+        space=SPACE,
         images=draw_images(split(digits, config.data.validation_fraction, config.seed), config, devices.prepare(1)),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, config.constraints, supernet, digits.image_shape_CHW),

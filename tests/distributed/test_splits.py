@@ -83,7 +83,7 @@ def local(run: Folder, plan: Plan, supernet: str, config: Config = CONFIG) -> Su
     network.load_state_dict(weights)
     return SupernetEvaluator(
         supernet=network,
-        canonicalise=plan.space.canonicalise,
+        space=plan.space,
         images=draw_images(split(dataset, config.data.validation_fraction, config.seed), config, devices.prepare(1)),
         settings=config.evaluation,
         costs=Costs(config.evaluation.costs, config.constraints, network, dataset.image_shape_CHW),
