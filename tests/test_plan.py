@@ -288,8 +288,8 @@ SPACE = (
         ("def supernet(*, in_channels, classes, resolution):\n    return nothing\n", r"my_space\.py:4 with NameError"),
         ("def supernet(*, in_channels, classes, resolution):\n    raise ValueError('odd')\n", "space.settings: odd"),
         (
-            "def supernet(*, in_channels, classes, resolution):\n    raise RuntimeError('can\\'t allocate memory: 9 bytes')\n",
-            "space.settings: expected a network that fits into memory, but can't allocate memory: 9 bytes; make it smaller",
+            "def supernet(**_):\n    raise RuntimeError('out of memory: 9 bytes')\n",
+            "space.settings: expected a network that fits into memory, but out of memory: 9 bytes; make it smaller",
         ),
     ],
 )
