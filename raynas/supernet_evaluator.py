@@ -107,7 +107,8 @@ class SupernetEvaluator:
     def measure(self, architecture: Architecture) -> Evaluation:
         """Loss and error alone, whatever the limits: also of what is no candidate, such as reference architectures."""
         try:
-            loss, error = min(self.score(key) for key in self._keys(architecture))
+            scores = [self.score(key) for key in self._keys(architecture)]
+            loss, error = min(scores, key=lambda found: (math.isnan(found[0]), found))
         except Exception as fault:  # and so may a user's own network
             return failed(architecture, fault)
         if not math.isfinite(loss):
