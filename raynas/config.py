@@ -35,7 +35,7 @@ class Settings(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Python takes `true` for 1, and so does pydantic."""
-        kinds = [cls.model_fields[info.field_name or ""].annotation]
+        kinds: list[Any] = [cls.model_fields[info.field_name or ""].annotation]
         while kinds and isinstance(value, bool):
             kind = kinds.pop()
             if kind in (int, float):
@@ -228,9 +228,7 @@ class EvaluationSettings(Settings):
     )
     head_l2: float = Field(1e-3, gt=0, description="of the fitted classifier, on standardised features")
     keys: int = Field(
-        1,
-        ge=1,
-        description="of the keys of a network, which have weights of their own, so many are scored: the best counts",
+        1, ge=1, description="how many keys of a network to score, which differ in weights: the best counts"
     )
     score: Literal["loss", "error"] = Field("loss", description="what is ranked by: the lower the better")
     costs: tuple[str, ...] = Field(("parameters", "macs"), description="names from `raynas list costs`")
@@ -425,7 +423,7 @@ class Config(Settings):
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    constraints: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    constraints: dict[str, Annotated[float, Field(gt=0, strict=True)]] = Field(
         default_factory=dict, description="the most that is allowed of a cost, e.g. { macs = 3e6 }"
     )
     search: SearchSettings = SearchSettings()

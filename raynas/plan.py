@@ -264,13 +264,13 @@ def _check_keys(config: Config, space: SearchSpace, supernets: Iterable[Supernet
         return
     if space.synonyms is None:
         raise UserError(
-            f"evaluation.keys = {keys} expects networks that several keys have weights for, but {space.name} has none; "
-            "leave it out."
+            f"evaluation.keys = {keys} expects a space that names a network's keys (SearchSpace.synonyms), but "
+            f"{space.name} does not; leave it out."
         )
-    if any(one.parts for one in supernets):
+    if any(one.parts or one.rule_settings.get("sampling", "keys") != "keys" for one in supernets):
         raise UserError(
-            f"evaluation.keys = {keys} expects supernets that are trained on all keys, but partitions are not; leave "
-            "out either."
+            f"evaluation.keys = {keys} expects supernets that are trained on all keys, but partitions are not, nor is "
+            'what sampling = "canonical" or "distinct" trains; leave out either.'
         )
 
 
@@ -302,6 +302,8 @@ def _supernets(
         without |= {"averaging", "averaging_decay"}
     if not training.snapshots:
         without.add("snapshots")
+    if training.precision == "auto":
+        without.add("precision")
     if training.optimizer == "sgd":
         without |= {"optimizer", "muon_turn"}
     content = {
@@ -435,7 +437,7 @@ def _built(build: Callable[..., Any], what: str, *arguments: Any, **settings: An
         raise UserError(f"{what}: {mistake}") from None
     except Exception as fault:
         if lacks_memory(fault):
-            why = f"expected a network that fits into memory, but {reason(fault)}; make it smaller."
+            why = f"expected what fits into memory, but {reason(fault)}; make it smaller."
             raise UserError(f"{what}: {why}") from None
         raise_mistake_of_user(what, fault)
         raise

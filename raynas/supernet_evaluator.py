@@ -108,7 +108,8 @@ class SupernetEvaluator:
         """Loss and error alone, whatever the limits: also of what is no candidate, such as reference architectures."""
         try:
             scores = [self.score(key) for key in self._keys(architecture)]
-            loss, error = min(scores, key=lambda found: (math.isnan(found[0]), found))
+            by = SCORES.index(self.settings.score)
+            loss, error = min(scores, key=lambda found: (math.isnan(found[0]), found[by], found))
         except Exception as fault:  # and so may a user's own network
             return failed(architecture, fault)
         if not math.isfinite(loss):

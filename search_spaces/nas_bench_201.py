@@ -60,32 +60,34 @@ def drawing(architecture: Architecture) -> tuple[Connection, ...]:
 
 
 def synonyms(architecture: Architecture) -> list[Architecture]:
-    """The keys of its network of which no two differ in operations of dead ends alone; its canonical one first."""
+    """Those keys of its network that run through different convolutions; its canonical one first."""
     return _synonyms()[canonical(architecture)]
 
 
 @cache
 def _synonyms() -> dict[Architecture, list[Architecture]]:
     """Canonical key -> the keys; made at the first use."""
-    found: dict[Architecture, dict[Architecture, Architecture]] = {}
+    found: dict[Architecture, dict[frozenset[tuple[int, int]], Architecture]] = {}
     for key in product(range(len(OPERATIONS)), repeat=len(EDGES)):
         first = canonical(key)
-        found.setdefault(first, {_alive(first): first}).setdefault(_alive(key), key)
+        found.setdefault(first, {_convolutions(first): first}).setdefault(_convolutions(key), key)
     return {first: list(keys.values()) for first, keys in found.items()}
 
 
-def _alive(architecture: Architecture) -> Architecture:
-    """Without the operations that no path from the input to the output runs through."""
+def _convolutions(architecture: Architecture) -> frozenset[tuple[int, int]]:
+    """Edge and operation of those that lie between input and output."""
     reached, needed = {0}, {3}
-    for (source, target), choice in zip(EDGES, architecture, strict=True):
-        if choice != NONE and source in reached:
+    edges = [(*edge, choice) for edge, choice in zip(EDGES, architecture, strict=True) if choice != NONE]
+    for source, target, _ in edges:
+        if source in reached:
             reached.add(target)
-    for (source, target), choice in reversed(list(zip(EDGES, architecture, strict=True))):
-        if choice != NONE and target in needed:
+    for source, target, _ in reversed(edges):
+        if target in needed:
             needed.add(source)
-    return tuple(
-        choice if source in reached and target in needed else NONE
-        for (source, target), choice in zip(EDGES, architecture, strict=True)
+    return frozenset(
+        (index, choice)
+        for index, ((source, target), choice) in enumerate(zip(EDGES, architecture, strict=True))
+        if choice in (CONV_1X1, CONV_3X3) and source in reached and target in needed
     )
 
 

@@ -121,6 +121,7 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ("selector.short_epochs=-1", "selector.short_epochs.0: expected greater than or equal to 1, but got -1"),
         ('selector.short_epochs=["1"]', "selector.short_epochs.0: expected a valid integer, but got '1'"),
         ("selector.short_epochs=few", "selector.short_epochs: expected a list, but got 'few'"),
+        ("constraints.macs=true", "constraints.macs"),
         ("retraining.epochs=true", "retraining.epochs: expected a number, but got true"),
         ("evaluation.workers=false", "expected a number, but got false"),
         ("members.0.supernet_seed=true", "expected a number, but got true"),

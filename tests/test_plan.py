@@ -61,8 +61,13 @@ def test_supernets_are_labelled_by_their_rule_and_numbered_where_it_is_not_enoug
 @pytest.mark.parametrize(
     ("member", "sections", "told"),
     [
-        ({}, {"space": {"name": "vit_elastic"}}, "several keys have weights for, but vit_elastic has none"),
+        (
+            {},
+            {"space": {"name": "vit_elastic"}},
+            "a space that names a network's keys .SearchSpace.synonyms., but vit_elastic does not",
+        ),
         ({"partitions": {}, "training": {"steps": 10}}, {}, "trained on all keys, but partitions are not"),
+        ({"rule_settings": {"sampling": "canonical"}}, {}, "nor is what sampling = .canonical. or .distinct. trains"),
     ],
 )
 def test_several_keys_are_refused_where_they_have_no_weights(
@@ -289,7 +294,7 @@ SPACE = (
         ("def supernet(*, in_channels, classes, resolution):\n    raise ValueError('odd')\n", "space.settings: odd"),
         (
             "def supernet(**_):\n    raise RuntimeError('out of memory: 9 bytes')\n",
-            "space.settings: expected a network that fits into memory, but out of memory: 9 bytes; make it smaller",
+            "space.settings: expected what fits into memory, but out of memory: 9 bytes; make it smaller",
         ),
     ],
 )
