@@ -68,10 +68,10 @@ def synonyms(architecture: Architecture) -> list[Architecture]:
 def _synonyms() -> dict[Architecture, list[Architecture]]:
     """Canonical key -> the keys; made at the first use."""
     found: dict[Architecture, dict[frozenset[tuple[int, int]], Architecture]] = {}
-    for key in product(range(len(OPERATIONS)), repeat=len(EDGES)):
-        first = canonical(key)
-        found.setdefault(first, {_convolutions(first): first}).setdefault(_convolutions(key), key)
-    return {first: list(keys.values()) for first, keys in found.items()}
+    keys = product(range(len(OPERATIONS)), repeat=len(EDGES))
+    for key in sorted(keys, key=lambda key: canonical(key) != key):  # canonical ones first
+        found.setdefault(canonical(key), {}).setdefault(_convolutions(key), key)
+    return {first: list(distinct.values()) for first, distinct in found.items()}
 
 
 def _convolutions(architecture: Architecture) -> frozenset[tuple[int, int]]:

@@ -17,7 +17,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from raynas import device as devices
 from raynas import seeds
-from raynas.config import Config, check
+from raynas.config import Config, Precision, check
 from raynas.data import Dataset, batch_indices, load, split
 from raynas.depthwise import DepthwiseConv2d, accelerate
 from raynas.members import load_module, members
@@ -190,7 +190,12 @@ def main() -> None:
     )
     parser.add_argument("--plain-depthwise", action="store_true", help="the bare loop uses torch's own convolutions")
     parser.add_argument("--cuda", action="store_true")
-    parser.add_argument("--precision", default="auto", help="of the rule's steps; the bare loop keeps to auto")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=get_args(Precision),
+        help="of the rule's steps; the bare loop keeps to auto",
+    )
     options = parser.parse_args()
     device = devices.prepare(1, float(options.cuda))
     dataset = load(options.data, resolution=options.resolution)

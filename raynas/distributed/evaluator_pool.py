@@ -139,8 +139,13 @@ class EvaluatorWorker:
         device, config, dataset = self.device, self.config, self.split.dataset
         supernet = build_supernet(config, dataset, seed=config.seed, stand_alone=ranker.startswith(ALONE))
         space = load_space(config.space)
-        common: dict[str, Any] = {"supernet": supernet, "canonicalise": space.canonicalise, "device": device}
-        own: dict[str, Any] = {"split": self.split, "data": config.data, "seed": config.seed}
+        common: dict[str, Any] = {"supernet": supernet, "device": device}
+        own: dict[str, Any] = {
+            "canonicalise": space.canonicalise,
+            "split": self.split,
+            "data": config.data,
+            "seed": config.seed,
+        }
         if ranker.startswith(SHORT):
             epochs = int(ranker.removeprefix(SHORT))
             return ShortTrainingEvaluator(epochs=epochs, retraining=config.retraining, **own, **common)
@@ -150,14 +155,7 @@ class EvaluatorWorker:
         # copied: the arrays are the object store's own memory
         supernet.load_state_dict({name: torch.tensor(value) for name, value in ray.get(weights[0]).items()})
         costs = Costs(config.evaluation.costs, config.constraints, supernet, dataset.image_shape_CHW)
-        return SupernetEvaluator(
-            supernet=supernet,
-            space=space,
-            images=self.images,
-            settings=config.evaluation,
-            costs=costs,
-            device=device,
-        )
+        return SupernetEvaluator(space=space, images=self.images, settings=config.evaluation, costs=costs, **common)
 
 
 class EvaluatorPool:
