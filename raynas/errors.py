@@ -1,4 +1,4 @@
-"""A mistake that the user can mend, told in one line."""
+"""Whose fault it is: a mistake that the user can mend is told in one line."""
 
 import difflib
 import os
@@ -34,8 +34,36 @@ def reason(fault: BaseException) -> str:
     return re.sub(r"^.*Detail: (\[errno \d+\] )?", "", text).rstrip(".")  # Arrow repeats the path before its detail
 
 
+def lacks_memory(fault: BaseException) -> bool:
+    """Whether a device has too little memory: types are told by name and text, so that nothing of torch is needed."""
+    lacking = (
+        "out of memory",
+        "ALLOC_FAILED",
+        "can't allocate memory",
+        "calculation overflowed",
+        "Overflow when unpack",
+    )
+    told = isinstance(fault, RuntimeError | TypeError) and any(text in str(fault) for text in lacking)
+    return told or _is(fault, "OutOfMemoryError")
+
+
+def breaks_process(fault: BaseException) -> bool:
+    """Whether an accelerator has failed the whole process: all that is asked of it after this fails at once.
+
+    Older torch has no type for it, only the text. To lack memory is not such a fault.
+    """
+    broken = _is(fault, "AcceleratorError") or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+    return broken and not lacks_memory(fault)
+
+
+def _is(fault: BaseException, name: str) -> bool:
+    return any(kind.__name__ == name for kind in type(fault).__mro__)
+
+
 def raise_mistake_of_user(what: str, fault: Exception) -> None:
-    """Raise UserError, with the line, if a file of the user's own was at work when `fault` was raised; else return."""
+    """Raise UserError if memory lacks or, with the line, if a file of the user's own was at work; else return."""
+    if lacks_memory(fault):
+        raise UserError(f"{what}: expected what fits into memory, but {reason(fault)}; make it smaller.") from None
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(fault.__traceback__)]
     if isinstance(fault, SyntaxError) and fault.filename is not None:
         frames.append((fault.filename, fault.lineno))

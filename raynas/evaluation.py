@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raynas.architecture import Architecture
+from raynas.errors import breaks_process
 
 SCORES = ("loss", "error")
 """What scoring with a supernet measures; an evaluation's costs follow them."""
@@ -39,25 +40,6 @@ class Evaluation:
 def in_words(fault: BaseException) -> str:
     """What went wrong, in one line."""
     return f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}"
-
-
-def lacks_memory(fault: BaseException) -> bool:
-    """Whether a device has too little memory: types are told by name and text, so that nothing of torch is needed."""
-    lacking = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "size calculation overflowed")
-    return _is(fault, "OutOfMemoryError") or (isinstance(fault, RuntimeError) and any(x in str(fault) for x in lacking))
-
-
-def breaks_process(fault: BaseException) -> bool:
-    """Whether an accelerator has failed the whole process: all that is asked of it after this fails at once.
-
-    Older torch has no type for it, only the text. To lack memory is not such a fault.
-    """
-    broken = _is(fault, "AcceleratorError") or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
-    return broken and not lacks_memory(fault)
-
-
-def _is(fault: BaseException, name: str) -> bool:
-    return any(kind.__name__ == name for kind in type(fault).__mro__)
 
 
 def failed(architecture: Architecture, fault: Exception) -> Evaluation:

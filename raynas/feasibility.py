@@ -13,7 +13,6 @@ from raynas.architecture import Architecture
 from raynas.config import Config
 from raynas.data import Dataset
 from raynas.errors import UserError, raise_mistake_of_user, reason
-from raynas.evaluation import lacks_memory
 from raynas.fitted_head import features
 from raynas.members import load_member, members
 from raynas.plan import build_rule, build_supernet, make_plan, predicted_limits
@@ -82,8 +81,6 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
             for cost in own_costs:
                 cost(architecture)
         except Exception as fault:
-            if lacks_memory(fault):
-                raise UserError(f"{what}: {reason(fault)}; make it smaller.") from None
             raise_mistake_of_user(what, fault)
             raise
         if shapes != {expected}:

@@ -25,8 +25,7 @@ from raynas.config import (
     content_hash,
     validate,
 )
-from raynas.errors import UserError, closest, raise_mistake_of_user, reason
-from raynas.evaluation import lacks_memory
+from raynas.errors import UserError, closest, raise_mistake_of_user
 from raynas.members import load_member, load_module, members
 from raynas.method import Method
 from raynas.partition import check_split, possible_parts
@@ -430,14 +429,11 @@ def _settings(signature: inspect.Signature, given: Container[str]) -> type[Setti
 
 
 def _built(build: Callable[..., Any], what: str, *arguments: Any, **settings: Any) -> Any:
-    """Call `build`; raises UserError for settings that it refuses, and for a fault in a user's own file."""
+    """Call `build`; raises UserError for settings that it refuses, too little memory, and a fault in a user's file."""
     try:
         return build(*arguments, **settings)
     except (UserError, ValueError) as mistake:
         raise UserError(f"{what}: {mistake}") from None
     except Exception as fault:
-        if lacks_memory(fault):
-            why = f"expected what fits into memory, but {reason(fault)}; make it smaller."
-            raise UserError(f"{what}: {why}") from None
         raise_mistake_of_user(what, fault)
         raise

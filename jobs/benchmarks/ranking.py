@@ -147,6 +147,8 @@ def paths_per_step(rule: str, settings: Mapping[str, Any], space: SearchSpace) -
         return passes[rule] * max(len(block.choices) for block in space.blocks)
     if rule == "sandwich":
         return 4
+    if rule == "ordered_dropout":  # computes all widths and masks: of nats_size, 1.12 s where a random path takes 0.35
+        return 3.2
     if rule == "parsec":  # K children on two batches without gradients, and what has weight with them
         samples = settings.get("samples", 16)
         return 2 * samples / 3 + samples / 2  # type: ignore[no-any-return]

@@ -25,8 +25,8 @@ from raynas.config import Config
 from raynas.data import Dataset, Split, split
 from raynas.distributed.cluster import DEATHS, bundle, cause, total, words
 from raynas.distributed.splits import Joined, read_joined
-from raynas.errors import UserError
-from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, breaks_process, in_words
+from raynas.errors import UserError, breaks_process
+from raynas.evaluation import ALONE, PROXY, SCORES, SHORT, Evaluation, in_words
 from raynas.partition import reference_sample
 from raynas.plan import build_supernet, load_space
 from raynas.proxy_evaluator import ProxyEvaluator

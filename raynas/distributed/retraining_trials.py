@@ -23,8 +23,8 @@ from raynas.config import content_hash
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import Progress, bundle
 from raynas.distributed.population import run_trials
-from raynas.errors import UserError
-from raynas.evaluation import breaks_process, in_words
+from raynas.errors import UserError, breaks_process
+from raynas.evaluation import in_words
 from raynas.members import load_member
 from raynas.plan import Plan, build_supernet
 from raynas.retraining import StandAloneTraining

@@ -23,8 +23,7 @@ from raynas.config import Config
 from raynas.data import Dataset, split
 from raynas.distributed.cluster import DEATHS, Progress, bundle, cause, total, words
 from raynas.distributed.splits import decide_split, join_parts, read_split
-from raynas.errors import UserError, raise_mistake_of_user, reason
-from raynas.evaluation import breaks_process, lacks_memory
+from raynas.errors import UserError, breaks_process, lacks_memory, raise_mistake_of_user, reason
 from raynas.plan import Plan, SupernetPlan, build_rule, build_supernet, load_space, predicted_limits, state_file
 from raynas.replica_group import ReplicaGroup, lost_partner
 from raynas.storage import Folder

@@ -1,11 +1,11 @@
-"""Which faults are of a candidate, and which of the device that it ran on."""
+"""Whose faults are whose: of a candidate, of the device that it ran on, or of what the user asked for."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from raynas.evaluation import breaks_process, lacks_memory
+from raynas.errors import UserError, breaks_process, lacks_memory, raise_mistake_of_user
 
 
 class AcceleratorError(RuntimeError):
@@ -28,3 +28,13 @@ class AcceleratorError(RuntimeError):
 )
 def test_want_of_memory_is_no_broken_device(fault: Exception, lacks: bool, breaks: bool) -> None:
     assert (lacks_memory(fault), breaks_process(fault)) == (lacks, breaks)
+
+
+@pytest.mark.parametrize("channels", [10**10, 10**15, 10**20])
+def test_a_network_too_large_for_memory_is_told_in_one_line(channels: int) -> None:
+    with pytest.raises((RuntimeError, TypeError)) as fault:
+        torch.nn.Conv2d(channels, channels, 3)
+    with pytest.raises(
+        UserError, match=r"^building it: expected what fits into memory, but [^\n]*; make it smaller\.$"
+    ):
+        raise_mistake_of_user("building it", fault.value)
