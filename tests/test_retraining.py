@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from raynas.checkpoint import load_state, save_state
+from raynas.config import Precision
 from raynas.data import Dataset, Split, load, split
 from raynas.plan import build_supernet
 from raynas.retraining import StandAloneTraining
@@ -32,10 +33,11 @@ def digits() -> Split:
     return split(dataset, 0.25, seed=0)
 
 
-def training(images: Split, seed: int = 0) -> StandAloneTraining:
+def training(images: Split, seed: int = 0, precision: Precision = "auto") -> StandAloneTraining:
     network = build_supernet(CONFIG, images.dataset, seed=seed).subnet(ARCHITECTURE)
+    settings = CONFIG.retraining.model_copy(update={"precision": precision})
     return StandAloneTraining(
-        network, images, settings=CONFIG.retraining, data=CONFIG.data, seed=seed, device=torch.device("cpu")
+        network, images, settings=settings, data=CONFIG.data, seed=seed, device=torch.device("cpu")
     )
 
 
@@ -159,3 +161,12 @@ def test_another_seed_trains_another_network(digits: Split, undisturbed: StandAl
     other = training(digits, seed=1)
     next(other.epochs())
     assert other.curves[0]["train_loss"] != undisturbed.curves[0]["train_loss"]
+
+
+def test_bfloat16_trains_about_as_float32_does(digits: Split, undisturbed: StandAloneTraining) -> None:
+    trained = training(digits, precision="bfloat16")
+    curve = [point["train_loss"] for point in trained.epochs()]
+    exact = [point["train_loss"] for point in undisturbed.curves]
+    assert curve == pytest.approx(exact, rel=0.05)
+    assert curve != exact
+    assert {weight.dtype for weight in trained.network.parameters()} == {torch.float32}
