@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -34,6 +35,18 @@ def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
     if gpus > 0:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return torch.device("cuda" if gpus > 0 else "cpu")
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Neither bfloat16 nor TF32, whatever surrounds it: for differences of passes that are nearly the same."""
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _keep_freed_memory() -> None:

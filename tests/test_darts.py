@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raynas import seeds
+from raynas.config import Precision
+from raynas.device import autocast
 from raynas.replica_group import ReplicaGroup
 from raynas.space import ChoiceBlock, SearchSpace
 from raynas.supernet import Choices, Supernet
@@ -148,6 +150,21 @@ def test_second_order_is_the_validation_gradient_through_the_optimisers_step(mon
     flat_found, flat_expected, flat_first = map(torch.cat, (found, expected, first))
     error = float((flat_found - flat_expected).norm() / flat_expected.norm())
     assert error < 1e-6 and float((flat_first - flat_expected).norm() / flat_expected.norm()) > 0.1
+
+
+def test_the_second_order_is_computed_in_full_precision() -> None:
+    found = []
+    for precision in get_args(Precision)[1:]:
+        trainer = make_trainer("darts2")
+        rule = trainer.rule
+        assert isinstance(rule, Darts2)
+        with autocast(torch.device("cpu"), precision):
+            gradients = rule.alpha_gradients(trainer.supernet, *step_of(trainer), trainer._loss, ReplicaGroup())
+            assert trainer.supernet(step_of(trainer)[0].images_NCHW, rule.mixture(torch.device("cpu"))).dtype == (
+                torch.bfloat16 if precision == "bfloat16" else torch.float32
+            )
+        found.append(torch.cat(gradients))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("order", ORDERS)

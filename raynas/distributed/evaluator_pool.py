@@ -287,7 +287,7 @@ class EvaluatorPool:
         except Exception as fault:
             self._give_up(asked, chosen or self.waiting.pop(asked, ()), fault)
             return
-        worker = await self.idle.get()
+        worker = await (self._living() if chosen else self.idle.get())
         architectures = chosen or self._share(asked)
         if not architectures:
             self.idle.put_nowait(worker)
@@ -305,8 +305,7 @@ class EvaluatorPool:
                 self._give_up(asked, architectures, fault)
                 return
             death = str(cause(fault)).partition("\n")[0]
-            ray.kill(worker)  # one that only could not be reached would keep its place
-            self._begin(self._admit(self._hire()))
+            self._replace(worker)
         else:
             self.idle.put_nowait(worker)
             self.scored += len(evaluations)
@@ -317,7 +316,7 @@ class EvaluatorPool:
         finally:
             if self.waiting[asked]:
                 self._begin(self._score(asked))
-        if len(architectures) > 1:  # one of them may be the reason: find out which
+        if not chosen:  # it may have died before it was asked, or one of them may be the reason: find out which
             for one in architectures:
                 self._begin(self._score(asked, [one]))
         elif deaths + 1 < MOST_DEATHS:
@@ -325,6 +324,26 @@ class EvaluatorPool:
         else:
             reason = f"killed its evaluator {MOST_DEATHS} times: {death}"
             self._settle(asked, architectures[0], Evaluation(architectures[0], (), reason))
+
+    async def _living(self) -> Any:
+        """The next worker that answers: a candidate that is asked again is not to be blamed for older deaths.
+
+        After as many dead ones as there are places, whichever is next: where none lives, the call tells.
+        """
+        for _ in range(self.places.bundle_count):
+            worker = await self.idle.get()
+            try:
+                await worker.ready.remote()
+            except ray.exceptions.RayError:
+                self._replace(worker)
+            else:
+                return worker
+        return await self.idle.get()
+
+    def _replace(self, worker: Any) -> None:
+        """Hire another for a worker that died."""
+        ray.kill(worker)  # one that only could not be reached would keep its place
+        self._begin(self._admit(self._hire()))
 
     def _settle(self, asked: Asked, architecture: Architecture, evaluation: Evaluation) -> None:
         future = self.scores.setdefault((asked, architecture), asyncio.get_running_loop().create_future())

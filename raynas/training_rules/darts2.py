@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from raynas.device import full_precision
 from raynas.replica_group import ReplicaGroup
 from raynas.supernet import Supernet
 from raynas.training_rule import Batch, Loss
@@ -34,7 +35,16 @@ class Darts2(Darts1):
     def alpha_gradients(
         self, supernet: Supernet, train: Batch, validation: Batch, loss: Loss, group: ReplicaGroup
     ) -> list[Tensor]:
-        """Of the validation loss at the weights ahead; by alpha in them, too, as a finite difference (equation 8)."""
+        """Of the validation loss at the weights ahead; by alpha in them, too, as a finite difference (equation 8).
+
+        In full precision: rounded to bfloat16, most weights would be the same on both sides.
+        """
+        with full_precision(train.images_NCHW.device):
+            return self._second_order(supernet, train, validation, loss, group)
+
+    def _second_order(
+        self, supernet: Supernet, train: Batch, validation: Batch, loss: Loss, group: ReplicaGroup
+    ) -> list[Tensor]:
         own = dict(supernet.named_parameters())
         _, of_train = self.gradients(supernet, own, train, loss, group, list(own.values()))
         ahead = dict(zip(own, self._ahead(list(own.values()), of_train), strict=True))

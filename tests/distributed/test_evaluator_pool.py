@@ -215,6 +215,43 @@ def test_what_breaks_the_device_of_its_worker_has_failed_and_takes_no_others_wit
     assert found == locally(BREAKING, run, digits, FIRST)
 
 
+class Worker:
+    """A worker that lives until it is told otherwise; what it scores is the sum of the choices."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.ready = SimpleNamespace(remote=lambda: self._answer(None))
+        self.measure = SimpleNamespace(
+            remote=lambda ranker, weights, asked: self._answer([Evaluation(one, (float(sum(one)),)) for one in asked])
+        )
+
+    async def _answer(self, value: Any) -> Any:
+        await asyncio.sleep(0)
+        if not self.alive:
+            raise ray.exceptions.ActorDiedError
+        return value
+
+
+def test_workers_that_died_while_idle_are_no_candidates_fault(run: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    hired: list[Worker] = []
+
+    def hire(pool: EvaluatorPool) -> Worker:
+        hired.append(Worker())
+        return hired[-1]
+
+    async def scored() -> list[Evaluation]:
+        pool = EvaluatorPool(PLAIN, b"", run, SimpleNamespace(bundle_count=5))  # type: ignore[arg-type]
+        await asyncio.gather(*pool.tasks)
+        for worker in hired:
+            worker.alive = False
+        return await pool.evaluate("proxy_sum", ASKED[:1])
+
+    monkeypatch.setattr(EvaluatorPool, "_hire", hire)
+    monkeypatch.setattr(ray, "kill", lambda worker: None)
+    assert asyncio.run(scored()) == [Evaluation(ASKED[0], (float(sum(SPACE.canonicalise(ASKED[0]))),))]
+    assert len(hired) == 10
+
+
 class Intruder:
     """Takes a worker's place."""
 
