@@ -52,6 +52,13 @@ class Settings(BaseModel):
                     f"expected {needs} where {name} is set, but got {name} = {came} alone; set it, or leave that out"
                 )
 
+    def _refuse_twice(self, *lists: str) -> None:
+        """Raises ValueError for what a list names more than once."""
+        for setting in lists:
+            names = getattr(self, setting)
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"expected {setting} that differ, but got {', '.join(twice)} twice; name each once")
+
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -180,6 +187,14 @@ class TrainingSettings(Settings):
             )
         return self
 
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What a member trains with: its own changes, and these settings but where those make them idle."""
+        merged = {**self.model_dump(), **changes}
+        for switch, off, idle in (("averaging", 0, "averaging_decay"), ("optimizer", "sgd", "muon_turn")):
+            if merged[switch] == off and idle not in changes:
+                del merged[idle]
+        return merged
+
     def augmented(self, data: DataSettings) -> DataSettings:
         """How images are augmented while supernets train."""
         return data if self.crop_padding is None else data.model_copy(update={"crop_padding": self.crop_padding})
@@ -241,6 +256,7 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _have_effect(self) -> EvaluationSettings:
+        self._refuse_twice("costs")
         if self.head == "fitted" and self.scored_on == "train":
             raise ValueError(
                 'head = "fitted" is fitted to training images, so expected scored_on = "validation", but got "train"; '
@@ -359,9 +375,7 @@ class SelectorSettings(Settings):
                 f"expected short_epochs that rise, e.g. [1, 3, 9], but got {list(self.short_epochs)}; sort them, and "
                 "name each once"
             )
-        for setting, names in (("proxies", self.proxies), ("predictors", self.predictors)):
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"expected {setting} that differ, but got {', '.join(twice)} twice; name each once")
+        self._refuse_twice("proxies", "predictors")
         if not self.proxies:
             self._refuse_idle('proxies, e.g. ["zico"],', "proxy_images")
         return self

@@ -19,6 +19,7 @@ from raynas.data import load, split
 from raynas.errors import UserError
 from raynas.plan import build_supernet
 from raynas.run import same_data
+from raynas.run_record import read_run
 from raynas.storage import Folder
 
 WEIGHTS = weights_file()
@@ -95,7 +96,9 @@ def _finalist(run: Folder, rank: int | None) -> dict[str, Any]:
         for name in run.names("finalists")
         if run.exists(f"finalists/{name}/result.json")
     ]
-    trained = [one for one in results if one["failure"] is None]
+    # a run that was ranked anew may hold finalists that are none any more
+    named = {(trial.rank, trial.architecture) for trial in read_run(run, with_gap=False).finalists}
+    trained = [one for one in results if one["failure"] is None and (one["rank"], one["architecture"]) in named]
     if not trained:
         raise UserError(f"{run.location} has no finalist that was trained; run `raynas retrain {run.location}` first.")
     asked = [one for one in trained if rank in (None, one["rank"])]

@@ -75,6 +75,7 @@ class Partition:
             to_string=space.to_string and partial(_to_string, self, space),
             from_string=space.from_string and partial(_from_string, self, space),
             drawing=space.drawing and partial(_drawing, self, space),
+            synonyms=None,  # nor are all of an architecture's among its keys
             derive=None,  # an edge that is to be left out may have no `none` in the partition
             cells=None,  # between two choices there may be others, which the partition has not
         )

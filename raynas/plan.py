@@ -293,9 +293,7 @@ def _supernets(
     """The supernet that scores for a member, after those that it is made of: a warm-up and its partitions'."""
     rule = member.training_rule or method.training_rule
     seed = config.seed if member.supernet_seed is None else member.supernet_seed
-    training = validate(
-        TrainingSettings, {**config.training.model_dump(), **member.training}, f"members.{member.name}.training."
-    )
+    training = validate(TrainingSettings, config.training.changed(member.training), f"members.{member.name}.training.")
     without = {"checkpoint_every_s", "cpus_per_replica", "gpus_per_replica", "crop_padding"}
     if not training.averaging:
         without |= {"averaging", "averaging_decay"}

@@ -126,6 +126,7 @@ def test_one_number_of_short_epochs_is_a_list_of_one_and_none_of_none(given: str
         ("evaluation.workers=false", "expected a number, but got false"),
         ("members.0.supernet_seed=true", "expected a number, but got true"),
         ("selector.short_epochs=true", "selector.short_epochs: expected a list, but got True"),
+        ('evaluation.costs=["macs", "macs"]', "expected costs that differ, but got macs twice; name each once"),
         ('selector.proxies=["zico", "zico"]', "expected proxies that differ, but got zico twice; name each once"),
         ('selector.predictors=["forest", "a", "forest"]', "expected predictors that differ, but got forest twice"),
         ("training.steps", "section.key=value"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -76,10 +77,20 @@ def test_the_card_says_what_was_exported_and_how_it_was_trained(model: Path, fin
 def test_the_best_on_validation_is_taken_where_no_rank_is_named(run_folder: Path) -> None:
     better = Path(shutil.copytree(run_folder / "finalists/1", run_folder / "finalists/2"))
     result = json.loads((better / "result.json").read_text())
-    # the test error must have no say in it
-    changed = {**result, "rank": 2, "validation_error": result["validation_error"] - 0.01, "test_error": 1.0}
     run = Folder(str(run_folder))
+    ranking = run.read_table("ranking.parquet").to_pylist()
+    # the test error must have no say in it
+    changed = {
+        **result,
+        "rank": 2,
+        "architecture": ranking[1]["architecture"],
+        "validation_error": result["validation_error"] - 0.01,
+        "test_error": 1.0,
+    }
     run.write_json("finalists/2/result.json", changed)
+    assert export._finalist(run, None)["rank"] == 1  # as if the run had been ranked anew: that is no finalist any more
+    ranking[1]["finalist"] = True
+    run.write_table("ranking.parquet", pa.Table.from_pylist(ranking))
     assert export._finalist(run, None)["rank"] == 2 and export._finalist(run, 1)["rank"] == 1
     run.write_json("finalists/2/result.json", {**changed, "failure": "the loss is nan"})
     assert export._finalist(run, None)["rank"] == 1

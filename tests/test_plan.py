@@ -130,6 +130,21 @@ def test_a_supernets_id_hangs_on_the_crops_that_it_is_trained_with_and_not_on_wh
     assert len(none) == len(two) == 1 and none != two
 
 
+@pytest.mark.parametrize(
+    ("training", "without"),
+    [
+        ({"averaging": 0.25, "averaging_decay": 0.99}, {"averaging": 0.0}),
+        ({"optimizer": "muon", "muon_turn": 0.03}, {"optimizer": "sgd"}),
+    ],
+)
+def test_a_member_can_leave_out_what_other_members_train_with(
+    training: dict[str, Any], without: dict[str, Any]
+) -> None:
+    changed = plan({"method": "random_search", "training": without}, training=training)
+    assert changed.supernets == plan({"method": "random_search"}).supernets
+    assert changed.supernets != plan({"method": "random_search"}, training=training).supernets
+
+
 def test_a_supernets_id_hangs_on_the_runs_seed_which_says_what_images_it_is_trained_on() -> None:
     def identity(seed: int, **member: Any) -> str:
         return plan({"method": "random_search", **member}, seed=seed).supernets[0].id
