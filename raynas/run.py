@@ -54,6 +54,7 @@ def open_run(config: Config, storage: str, name: str | None) -> Folder:
 
 def begin_run(folder: Folder, config: Config, fingerprint: str) -> None:
     """Make a folder this configuration's run, of these data, once all that can be refused has been looked at."""
+    folder.sweep()
     folder.write("config.toml", tomli_w.dumps(settings_of(config)).encode())  # first: it says whose the folder is
     folder.write_json(DATA, {"fingerprint": fingerprint})
     if not folder.exists(VERSIONS):  # a continued run keeps what it was begun with

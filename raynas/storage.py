@@ -8,7 +8,9 @@ import io
 import json
 import os
 import posixpath
+import re
 import reprlib
+import time
 import tomllib
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,10 @@ from pyarrow import fs
 from pydantic import TypeAdapter, ValidationError
 
 from raynas.errors import UserError, reason
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+ABANDONED_S = 3600.0
+"""Age at which a temporary file's writer must have been killed: no file takes so long to write."""
 
 MEND_WRITING = "free space there, or name a folder that can be written"
 
@@ -79,6 +85,14 @@ class Folder:
             self.filesystem.create_dir(head, recursive=True)
             self._put(temporary, content)
             self.filesystem.move(temporary, target)
+
+    def sweep(self) -> None:
+        """Delete the temporary files that killed writers left behind, here and below."""
+        selector = fs.FileSelector(self.root, allow_not_found=True, recursive=True)
+        with self._told("sweep", "", MEND_WRITING):
+            for info in self.filesystem.get_file_info(selector):
+                if TEMPORARY.fullmatch(info.base_name) and time.time() - info.mtime_ns / 1e9 > ABANDONED_S:
+                    self.filesystem.delete_file(info.path)
 
     def check_writable(self) -> None:
         """Raise UserError unless a small file can be written here, and deleted; leaves no folder that it made."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,25 @@ def test_names_are_sorted_and_hide_what_is_being_written(folder: Folder) -> None
     assert folder.names("nothing") == [] and not folder.exists("nothing") and folder.exists("deep")
     with pytest.raises(UserError, match="cannot list"):
         folder.names("a")
+
+
+def test_only_what_killed_writers_left_long_ago_is_swept_away(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(place: str, content: bytes) -> None:
+        Path(place).write_bytes(content)
+        raise KeyboardInterrupt
+
+    folder.write("deep/weights", b"old")
+    folder.write(".mine.txt", b"")
+    monkeypatch.setattr(folder, "_put", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            folder.write("deep/weights", b"new")
+    abandoned, at_work = (path for path in (Path(folder.location) / "deep").iterdir() if path.name != "weights")
+    os.utime(abandoned, times=(time.time() - 4000,) * 2)
+    folder.sweep()
+    kept = [".mine.txt", f"deep/{at_work.name}", "deep/weights"]
+    assert everything(folder) == kept and folder.read("deep/weights") == b"old"
+    (folder / "nothing").sweep()
 
 
 @pytest.mark.parametrize("location", ["ftp://host/runs", "nonsense://x", "~no-such-user-here/runs", "s3://", "gs://"])
