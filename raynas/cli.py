@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -358,6 +359,9 @@ def list_(family: Annotated[Family, typer.Argument(metavar="FAMILY", help="What 
 
 def main(*command: str) -> None:
     """Run the command line: exit code 0 when done, 2 for the user's mistake in one line, 1 for a fault of ours."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no run ends because a terminal has no sign for something
+            stream.reconfigure(errors="replace")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or a thread that outlives the driver starts another Ray
     try:
         code = app([*command, *sys.argv[1:]] or ["--help"], standalone_mode=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -314,11 +315,15 @@ class PartitionSettings(Settings):
         return self
 
 
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""Of a member, whose files are called after it."""
+
+
 class MemberSettings(Settings):
     """One member of the population: a method with its settings and seed."""
 
     method: str = Field(description="one of `raynas list methods`, or a module of your own")
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$", description="left out: the method's name")
+    name: str | None = Field(None, description="left out: the method's name")
     training_rule: str | None = Field(
         None, description="one of `raynas list rules`, or a module of your own; left out: the method's own"
     )
@@ -340,6 +345,16 @@ class MemberSettings(Settings):
         min_length=1,
         description='what it minimises: "score", "cost" or names of evaluation.costs; left out: the method\'s own',
     )
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str | None) -> str | None:
+        if name is not None and not NAME.fullmatch(name):
+            raise ValueError(
+                f"expected letters, digits, _, - and . behind them, as files are called after it, but got {name!r}; "
+                "rename it"
+            )
+        return name
 
 
 class SelectorSettings(Settings):
@@ -576,7 +591,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _index(text: str, place: list[Any], key: str) -> int:
-    if not text.isdigit() or int(text) >= len(place):
+    if not text.isdecimal() or int(text) >= len(place):
         names = [one.get("name") or one.get("method") if isinstance(one, dict) else one for one in place]
         listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
         raise UserError(f"--set {key}: expected a number below {len(place)} in place of {text!r}: {listed}.")

@@ -60,7 +60,7 @@ def _is(fault: BaseException, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(fault).__mro__)
 
 
-def raise_mistake_of_user(what: str, fault: Exception) -> None:
+def raise_mistake_of_user(what: str, fault: BaseException) -> None:
     """Raise UserError if memory lacks or, with the line, if a file of the user's own was at work; else return."""
     if lacks_memory(fault):
         raise UserError(f"{what}: expected what fits into memory, but {reason(fault)}; make it smaller.") from None

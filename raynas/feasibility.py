@@ -82,7 +82,10 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
                 cost(architecture)
         except Exception as fault:
             raise_mistake_of_user(what, fault)
-            raise
+            if config.space.name.startswith("search_spaces."):
+                raise
+            told = f"{type(fault).__name__}: {reason(fault)}"  # where what it returned, or lacks, was used
+            raise UserError(f"{what} failed with {told}; see `raynas.supernet.Supernet`, and mend it.") from fault
         if shapes != {expected}:
             raise UserError(f"{what}: expected logits of shape {expected}, but got {shapes - {expected}}; mend it.")
 

@@ -48,7 +48,7 @@ def load_module(path: str, kind: str, known: str) -> Any:
         )
     try:
         return importlib.import_module(path)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # a script ends its process
         missing = fault.name if isinstance(fault, ModuleNotFoundError) else None
         if missing is not None and f"{path}.".startswith(f"{missing}."):
             name = path.removeprefix(f"{known}.")

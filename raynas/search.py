@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ def search(
         batch = batch or strategy.ask(min(batch_size, evaluations - scored))
         if not batch:
             return
+        _check_asked(strategy, batch)
         measured = list(evaluator.evaluate(batch))
         strategy.tell(
             [
@@ -58,6 +60,15 @@ def search(
         scored += sum(bool(one.objectives) for one in measured)
         yield measured
         batch = []
+
+
+def _check_asked(strategy: Strategy, batch: Sequence[Architecture]) -> None:
+    for one in batch:
+        if not isinstance(one, tuple) or not all(isinstance(choice, Integral) for choice in one):
+            raise UserError(
+                f"{type(strategy).__name__}.ask: expected architectures as tuples of whole numbers, the indices of "
+                f"choices, but got {one!r}; mend it."
+            )
 
 
 class Remembering:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -428,3 +430,10 @@ def test_a_list_that_cannot_be_read_is_told(text: bytes | None, told: str, rayna
     if text is not None:
         (run_folder / "list.txt").write_bytes(text)
     assert told in raynas("rank", run_folder, "--architectures", run_folder / "list.txt").line
+
+
+def test_a_terminal_that_lacks_a_sign_ends_no_command() -> None:
+    code = "from raynas import cli\ncli.app = lambda *arguments, **settings: print(chr(0x2212) + '0.5')\ncli.main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "?0.5")

@@ -339,6 +339,11 @@ def test_nonsense_from_a_users_function_is_refused_in_one_line(module, made, sai
     assert name.partition(":")[0] in one_line(error)
 
 
+def test_a_users_module_that_cannot_be_imported_is_told_with_its_line(module):
+    with pytest.raises(UserError, match=r"\.py:3 with ModuleNotFoundError: No module named 'a_library_that"):
+        load(module("import a_library_that_is_not_installed"))
+
+
 def test_a_function_that_is_not_there_is_named_with_the_nearest(module):
     name = module(f"{ARRAYS}\ndef make_digits():\n    return TRAIN, LABELS, TEST, TEST_LABELS")
     with pytest.raises(UserError) as error:

@@ -146,6 +146,12 @@ def test_a_latency_is_not_known_before_it_is_measured() -> None:
     [
         ("nn.Linear(64, classes)", "nn.Linear(63, classes)", r"my_space\.py:\d+ with RuntimeError: .*shapes"),
         ("nn.Linear(64, classes)", "nn.Linear(64, 3)", r"expected logits of shape \(2, 10\), but got {\(2, 3\)}"),
+        (
+            "return self.head(",
+            "self.head(",
+            r"running 0-0 of my_space.* failed with AttributeError: 'NoneType' .*mend it",
+        ),
+        (", architecture):", "):", r"running 0-0 of my_space on images of .* failed with TypeError: .*mend it"),
         # only the last choice of the second block is at fault
         (
             "self.second = Choice(1, [Wide(), nn.Conv2d(1, 1, 7, padding=3)])",

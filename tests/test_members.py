@@ -75,6 +75,7 @@ def test_what_is_not_there_is_told_with_the_nearest(package: str, name: str, tol
         ("import a_library_that_is_not_installed\n", r"my_space\.py:1 with ModuleNotFoundError: No module named"),
         ("\n\n1 / 0\n", r"my_space\.py:3 with ZeroDivisionError: division by zero"),
         ("x = 1\ndef (\n", r"my_space\.py:2 with SyntaxError"),
+        ("raise SystemExit(0)\n", r"my_space\.py:1 with SystemExit: 0"),
         ("import json\njson.loads('{')\n", r"my_space\.py:2 with JSONDecodeError"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -128,6 +129,13 @@ def test_a_strategy_that_was_told_of_the_derived_one_does_not_ask_for_it() -> No
 
 def test_a_search_ends_with_its_strategy() -> None:
     assert len(run(Listener(keys(7)), Evaluator())) == 7
+
+
+@pytest.mark.parametrize("asked", [[0] * 6, (0.0,) * 6, "0-0-0-0-0-0", None])
+def test_a_strategy_that_asks_for_no_architecture_is_told_before_it_is_on_record(asked: Any) -> None:
+    with pytest.raises(UserError, match=r"^Listener\.ask: expected architectures as tuples of whole numbers"):
+        run(Listener([asked]), evaluator := Evaluator())
+    assert not evaluator.asked
 
 
 def test_a_search_that_scores_nothing_ends() -> None:

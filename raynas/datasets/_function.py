@@ -32,7 +32,9 @@ def read(path: str, function: str, resolution: int | None) -> Raw | Dataset:
 def _call(name: str, path: str, function: str) -> Any:
     try:
         module = load_module(path, "dataset", "raynas.datasets")
-    except UserError:
+    except UserError as mistake:
+        if mistake.__cause__ is not None:  # it is there, and has a fault
+            raise
         raise UserError(f"unknown dataset {name!r}: no module {path!r} here; {closest(path, listing())}") from None
     if not callable(make := getattr(module, function, None)):
         names = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == path]
