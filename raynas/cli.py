@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from raynas.architecture import Architecture, encode
 from raynas.errors import UserError, reason
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def rank(
 
     listed = _architectures(Path(architectures), load_space(settings.space))
     _check_trained(folder, settings)
-    place, file = _destination(folder, Path(architectures), output)
+    place, file = _destination(folder, Path(architectures), listed, output)
     with _continue(folder, settings, address) as continued:
         from raynas.distributed import pipeline
 
@@ -487,12 +488,18 @@ def _check_ranked(folder: Folder) -> None:
         raise UserError(f"{folder.location} has no ranking yet; run `raynas rank {folder.location}` first.")
 
 
-def _destination(folder: Folder, architectures: Path, output: str | None) -> tuple[Folder, str]:
-    """The folder and the name of the file for a list's scores."""
+def _destination(
+    folder: Folder, architectures: Path, listed: Sequence[Architecture], output: str | None
+) -> tuple[Folder, str]:
+    """The folder and the name of the file for a list's scores; those of this list, or of a part of it, are replaced."""
     from raynas.storage import Folder
 
     if output is None:
-        return folder, f"ranked/{architectures.stem}.parquet"
+        file = f"ranked/{architectures.stem}.parquet"
+        there = folder.read_table(file)["architecture"].to_pylist() if folder.exists(file) else []
+        if not set(there) <= {encode(one) for one in listed}:
+            raise UserError(f"{folder.path(file)} has the scores of another list; name a new file by --output.")
+        return folder, file
     head, _, file = output.rpartition("/")
     place = Folder(head or ("/" if output.startswith("/") else "."))
     if not file or place.exists(file):
