@@ -13,6 +13,7 @@ import raynas
 from raynas import shapes
 from raynas.config import Config, check, content_hash, differences
 from raynas.errors import UserError
+from raynas.run_record import read_settings
 from raynas.storage import Folder
 
 VERSIONS = "versions.json"
@@ -90,7 +91,7 @@ def same_data(run: Folder, fingerprint: str) -> None:
 
 def _settings_in(folder: Folder) -> Config:
     """What a run was begun with; raises UserError, with the file, for what this version does not know."""
-    settings = folder.read_toml("config.toml")
+    settings = read_settings(folder)
     try:
         return check(settings)
     except UserError as mistake:

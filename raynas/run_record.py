@@ -199,6 +199,17 @@ class RunRecord:
         return [(where, told[0][0], len(told), told[0][1]) for (where, _), told in found.items()]
 
 
+def read_settings(folder: Folder) -> dict[str, Any]:
+    """What `config.toml` says; raises UserError for one that was emptied or cut off, where defaults would go unseen."""
+    settings = folder.read_toml("config.toml")
+    if missing := [name for name in ("seed", "space", "members") if name not in settings]:
+        place = folder.path("config.toml")
+        raise UserError(
+            f"{place} is not whole, it lacks {', '.join(missing)}; write there what the run was begun with."
+        )
+    return settings
+
+
 def read_run(folder: Folder, *, with_gap: bool = True) -> RunRecord:
     """Read a run's folder; files of stages that have not run may be missing.
 
@@ -207,7 +218,7 @@ def read_run(folder: Folder, *, with_gap: bool = True) -> RunRecord:
     """
     if not folder.exists("config.toml"):
         raise UserError(f"expected the folder of a run, but {folder.path('config.toml')} is not there; check its name.")
-    config = folder.read_toml("config.toml")
+    config = read_settings(folder)
     seconds: dict[str, float] = {}
     for entry in read_timings(folder):
         seconds[entry["stage"]] = seconds.get(entry["stage"], 0.0) + float(entry["seconds"])
