@@ -11,6 +11,7 @@ import raynas
 from raynas.config import Config, load
 from raynas.errors import UserError
 from raynas.run import begin_run, begun_otherwise, existing_run, open_run, same_data
+from raynas.run_record import read_run
 from raynas.storage import Folder
 
 
@@ -116,7 +117,12 @@ def test_what_is_no_run_or_has_broken_settings_is_told(begun: Folder, tmp_path: 
     for place in (tmp_path, tmp_path / "nothing", Path(begun.path("config.toml"))):
         with pytest.raises(UserError, match="no run"):
             existing_run(str(place))
-    begun.write("config.toml", b"[training]\nstep = 3\n")
+    whole = begun.read("config.toml")
+    begun.write("config.toml", b"")
+    for read in (lambda: existing_run(begun.location), lambda: read_run(begun)):
+        with pytest.raises(UserError, match=r"run/config\.toml is not whole, it lacks seed, space, members; write"):
+            read()
+    begun.write("config.toml", whole.replace(b"\nsteps =", b"\nstep ="))
     with pytest.raises(UserError, match=r"run/config\.toml: unknown setting 'training\.step'"):
         existing_run(begun.location)
     begun.write("config.toml", b"[training")
