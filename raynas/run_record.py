@@ -200,13 +200,10 @@ class RunRecord:
 
 
 def read_settings(folder: Folder) -> dict[str, Any]:
-    """What `config.toml` says; raises UserError for one that was emptied or cut off, where defaults would go unseen."""
+    """What `config.toml` says; raises UserError for one that was emptied, where defaults would go unseen."""
     settings = folder.read_toml("config.toml")
-    if missing := [name for name in ("seed", "space", "members") if name not in settings]:
-        place = folder.path("config.toml")
-        raise UserError(
-            f"{place} is not whole, it lacks {', '.join(missing)}; write there what the run was begun with."
-        )
+    if "seed" not in settings:
+        raise UserError(f"{folder.path('config.toml')} has no seed, so is not whole; restore what the run wrote there.")
     return settings
 
 

@@ -120,7 +120,7 @@ def test_what_is_no_run_or_has_broken_settings_is_told(begun: Folder, tmp_path: 
     whole = begun.read("config.toml")
     begun.write("config.toml", b"")
     for read in (lambda: existing_run(begun.location), lambda: read_run(begun)):
-        with pytest.raises(UserError, match=r"run/config\.toml is not whole, it lacks seed, space, members; write"):
+        with pytest.raises(UserError, match=r"run/config\.toml has no seed, so is not whole; restore"):
             read()
     begun.write("config.toml", whole.replace(b"\nsteps =", b"\nstep ="))
     with pytest.raises(UserError, match=r"run/config\.toml: unknown setting 'training\.step'"):
