@@ -360,9 +360,8 @@ def list_(family: Annotated[Family, typer.Argument(metavar="FAMILY", help="What 
 
 def main(*command: str) -> None:
     """Run the command line: exit code 0 when done, 2 for the user's mistake in one line, 1 for a fault of ours."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no run ends because a terminal has no sign for something
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # no run ends because a terminal has no sign for something
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or a thread that outlives the driver starts another Ray
     try:
         code = app([*command, *sys.argv[1:]] or ["--help"], standalone_mode=False)
@@ -496,7 +495,9 @@ def _destination(
 
     if output is None:
         file = f"ranked/{architectures.stem}.parquet"
-        there = folder.read_table(file)["architecture"].to_pylist() if folder.exists(file) else []
+        there: list[str] = []
+        with contextlib.suppress(UserError):  # a broken file holds nothing to keep
+            there = folder.read_table(file, ["architecture"])["architecture"].to_pylist()
         if not set(there) <= {encode(one) for one in listed}:
             raise UserError(f"{folder.path(file)} has the scores of another list; name a new file by --output.")
         return folder, file

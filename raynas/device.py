@@ -39,7 +39,7 @@ def prepare(cpus: float, gpus: float = 0.0) -> torch.device:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Neither bfloat16 nor TF32, whatever surrounds it: for differences of passes that are nearly the same."""
+    """Neither bfloat16 nor cuDNN's TF32 in it: for differences of passes that are nearly the same."""
     convolutions = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

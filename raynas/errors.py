@@ -36,15 +36,10 @@ def reason(fault: BaseException) -> str:
 
 def lacks_memory(fault: BaseException) -> bool:
     """Whether a device has too little memory: types are told by name and text, so that nothing of torch is needed."""
-    lacking = (
-        "out of memory",
-        "ALLOC_FAILED",
-        "can't allocate memory",
-        "calculation overflowed",
-        "Overflow when unpack",
-    )
-    told = isinstance(fault, RuntimeError | TypeError) and any(text in str(fault) for text in lacking)
-    return told or _is(fault, "OutOfMemoryError")
+    lacking = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "size calculation overflowed")
+    told = isinstance(fault, RuntimeError) and any(text in str(fault) for text in lacking)
+    endless = isinstance(fault, TypeError) and "argument 'size'" in str(fault) and "Overflow" in str(fault)
+    return told or endless or _is(fault, "OutOfMemoryError")
 
 
 def breaks_process(fault: BaseException) -> bool:
@@ -63,7 +58,7 @@ def _is(fault: BaseException, name: str) -> bool:
 def raise_mistake_of_user(what: str, fault: BaseException) -> None:
     """Raise UserError if memory lacks or, with the line, if a file of the user's own was at work; else return."""
     if lacks_memory(fault):
-        raise UserError(f"{what}: expected what fits into memory, but {reason(fault)}; make it smaller.") from None
+        raise UserError(f"{what}: expected what fits into memory, but {reason(fault)}; make it smaller.") from fault
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(fault.__traceback__)]
     if isinstance(fault, SyntaxError) and fault.filename is not None:
         frames.append((fault.filename, fault.lineno))

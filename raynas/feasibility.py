@@ -13,6 +13,7 @@ from raynas.architecture import Architecture
 from raynas.config import Config
 from raynas.data import Dataset
 from raynas.errors import UserError, raise_mistake_of_user, reason
+from raynas.evaluation import in_words
 from raynas.fitted_head import features
 from raynas.members import load_member, members
 from raynas.plan import build_rule, build_supernet, make_plan, predicted_limits
@@ -66,11 +67,11 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
     """Two images through the first `count` choices of each block, in supernet and subnets, and the user's own costs."""
     images_NCHW = dataset.train_images_NCHW[:2].float() / 255
     expected = (len(images_NCHW), dataset.classes)
-    own_costs = [
-        load_member("raynas.costs", name)(supernet, dataset.image_shape_CHW)
+    own_costs = {
+        name: load_member("raynas.costs", name)(supernet, dataset.image_shape_CHW)
         for name in config.evaluation.costs
         if name not in members("raynas.costs")
-    ]
+    }
     for number in range(count):
         architecture = tuple(number % len(block.choices) for block in space.blocks)
         what = f"running {space.print(architecture)} of {config.space.name} on images of {dataset.image_shape_CHW}"
@@ -78,14 +79,19 @@ def _run_once(config: Config, space: SearchSpace, supernet: Supernet, dataset: D
             with torch.no_grad():
                 logits = supernet(images_NCHW, architecture), supernet.subnet(architecture)(images_NCHW)
             shapes = {tuple(logits_NK.shape) for logits_NK in logits}
-            for cost in own_costs:
-                cost(architecture)
         except Exception as fault:
             raise_mistake_of_user(what, fault)
             if config.space.name.startswith("search_spaces."):
                 raise
-            told = f"{type(fault).__name__}: {reason(fault)}"  # where what it returned, or lacks, was used
+            told = in_words(fault)  # where what it returned, or lacks, was used
             raise UserError(f"{what} failed with {told}; see `raynas.supernet.Supernet`, and mend it.") from fault
+        for name, cost in own_costs.items():
+            what = f"evaluation.costs: {name} of {space.print(architecture)}"
+            try:
+                cost(architecture)
+            except Exception as fault:
+                raise_mistake_of_user(what, fault)
+                raise UserError(f"{what} failed with {in_words(fault)}; mend it.") from fault
         if shapes != {expected}:
             raise UserError(f"{what}: expected logits of shape {expected}, but got {shapes - {expected}}; mend it.")
 

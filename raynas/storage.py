@@ -26,8 +26,8 @@ from pydantic import TypeAdapter, ValidationError
 from raynas.errors import UserError, reason
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
-ABANDONED_S = 3600.0
-"""Age at which a temporary file's writer must have been killed: no file takes so long to write."""
+ABANDONED_S = 24 * 3600.0
+"""Age at which a temporary file's writer must have been killed, even where clocks differ."""
 
 MEND_WRITING = "free space there, or name a folder that can be written"
 
@@ -92,7 +92,8 @@ class Folder:
         with self._told("sweep", "", MEND_WRITING):
             for info in self.filesystem.get_file_info(selector):
                 if TEMPORARY.fullmatch(info.base_name) and time.time() - info.mtime_ns / 1e9 > ABANDONED_S:
-                    self.filesystem.delete_file(info.path)
+                    with contextlib.suppress(OSError, pa.ArrowException):  # gone by now, or another's: it does no harm
+                        self.filesystem.delete_file(info.path)
 
     def check_writable(self) -> None:
         """Raise UserError unless a small file can be written here, and deleted; leaves no folder that it made."""

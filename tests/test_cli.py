@@ -422,6 +422,7 @@ def test_no_file_is_overwritten_by_scores(raynas: Raynas, run_folder: Path) -> N
     Folder(str(run_folder)).write_table("ranked/list.parquet", pa.table({"architecture": ["1-0-0-0-0-0"]}))
     line = raynas("rank", run_folder, "--architectures", run_folder / "list.txt").line
     assert "ranked/list.parquet has the scores of another list; name a new file by --output" in line
+    assert (run_folder / "ranked/list.parquet").exists()
     asked = ["rank", run_folder, "--architectures", run_folder / "list.txt", "--output", run_folder / "list.txt"]
     assert "new file" in raynas(*asked).line
     assert (run_folder / "list.txt").read_text() == "0-0-0-0-0-0\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raynas.device import prepare
+from raynas.device import full_precision, prepare
 from raynas.errors import UserError
 
 
@@ -26,3 +26,11 @@ def test_a_gpu_that_torch_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="1 GPUs were granted, but torch sees none"):
         prepare(1, 1)
+
+
+def test_full_precision_is_given_back_also_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(KeyError), full_precision(torch.device("cpu")):
+        assert not torch.backends.cudnn.allow_tf32
+        raise KeyError
+    assert torch.backends.cudnn.allow_tf32

@@ -22,6 +22,8 @@ class AcceleratorError(RuntimeError):
         (AcceleratorError("CUDA error: an illegal memory access was encountered"), False, True),
         (RuntimeError("CUDA error: device-side assert triggered"), False, True),
         (RuntimeError("shapes do not match"), False, False),
+        (RuntimeError("Overflow when unpacking long long"), False, False),  # a seed of the user's, beyond 64 bits
+        (TypeError("full(): argument 'fill_value': Overflow when unpacking long long"), False, False),
         (ValueError("out of memory"), False, False),
     ],
     ids=str,

@@ -171,8 +171,13 @@ def test_a_network_that_does_not_run_is_told_with_its_line(was: str, now: str, t
 
 def test_a_cost_of_the_users_own_is_tried(own: Path) -> None:
     (own / "my_cost.py").write_text("def my_cost(supernet, shape):\n    return lambda architecture: 1 / 0\n")
-    with pytest.raises(UserError, match=r"my_cost\.py:2 with ZeroDivisionError"):
+    with pytest.raises(UserError, match=r"evaluation\.costs: my_cost of .*my_cost\.py:2 with ZeroDivisionError"):
         feasible(config("my_space", evaluation={"costs": ["macs", "my_cost"]}))
+    sys.modules.pop("my_cost")
+    (own / "my_cost.py").write_text("def my_cost(supernet, shape):\n    return lambda: 1.0  # takes no architecture\n")
+    for space in ("my_space", "nas_bench_201"):
+        with pytest.raises(UserError, match=r"evaluation\.costs: my_cost of .* failed with TypeError: .*; mend it"):
+            feasible(config(space, evaluation={"costs": ["macs", "my_cost"]}))
 
 
 @pytest.mark.parametrize(

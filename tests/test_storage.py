@@ -164,7 +164,7 @@ def test_only_what_killed_writers_left_long_ago_is_swept_away(folder: Folder, mo
         with pytest.raises(KeyboardInterrupt):
             folder.write("deep/weights", b"new")
     abandoned, at_work = (path for path in (Path(folder.location) / "deep").iterdir() if path.name != "weights")
-    os.utime(abandoned, times=(time.time() - 4000,) * 2)
+    os.utime(abandoned, times=(time.time() - 25 * 3600,) * 2)
     folder.sweep()
     kept = [".mine.txt", f"deep/{at_work.name}", "deep/weights"]
     assert everything(folder) == kept and folder.read("deep/weights") == b"old"

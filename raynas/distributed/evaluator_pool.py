@@ -42,7 +42,7 @@ MOST = 64
 PATIENCE_S = 20.0
 """So long places for all workers are waited for before fewer are asked for."""
 MOST_DEATHS = 3
-"""A candidate that was alone at the death of so many workers is the reason for it, and has failed."""
+"""A candidate that was alone at the death of so many workers, known to live before, is the reason, and has failed."""
 MOST_RANKERS = 100
 """A worker keeps so many: more than most populations have supernets, which their members ask for in turn, as each that
 was dropped is built anew."""
