@@ -114,7 +114,7 @@ def race_in_words(agreement: Mapping[str, Any]) -> str:
     race = agreement.get("race")
     if race is None:
         return ""
-    numbers = [f"{one['candidates']} for {one['epochs']}" for one in race["trained"]]
+    numbers = [f"{one['candidates']} for {one['epochs']:g}" for one in race["trained"]]
     told = f"Short trainings (candidates for epochs): {', '.join(numbers)}"
     if race["undecided"] is None:
         return f"{told}."

@@ -82,6 +82,11 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 PRECISION = "auto: bfloat16 on GPUs that are fast with it; on CPUs with AMX ask for bfloat16"
 """Said of each of three settings."""
 
+Epochs = Annotated[
+    float, Field(gt=0, strict=True), AfterValidator(lambda epochs: int(epochs) if epochs.is_integer() else epochs)
+]
+"""Of a short training; a whole number is an int, so that it has one name."""
+
 LOGS = 100
 """How many points a training curve has."""
 
@@ -369,10 +374,11 @@ class SelectorSettings(Settings):
     )
     proxies: tuple[str, ...] = Field((), description="scores of untrained networks that rank beside the supernets")
     proxy_images: int = Field(64, ge=4, description="training images that proxies look at")
-    short_epochs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
+    short_epochs: tuple[Epochs, ...] = Field(
         (),
         description="for which candidates are trained from scratch, to rank beside the supernets: all of them for the "
-        "first number, those that may be among the best for the next; one number is a list of it, 0 of none",
+        "first number, those that may be among the best for the next; 0.2 is a fifth of an epoch; one number is a list "
+        "of it, 0 of none",
     )
     predictors: tuple[str, ...] = Field(
         (), description="what is learnt of each supernet's scores of other architectures, to rank beside it"
@@ -381,7 +387,7 @@ class SelectorSettings(Settings):
     @field_validator("short_epochs", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return ((value,) if value else ()) if type(value) is int else value
+        return ((value,) if value else ()) if type(value) in (int, float) else value
 
     @model_validator(mode="after")
     def _have_effect(self) -> SelectorSettings:

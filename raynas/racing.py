@@ -17,15 +17,15 @@ from raynas.belief import undecided
 FEW = 3
 """Trainings of two lengths below which no line is drawn through them."""
 
-Rungs = Mapping[int, Mapping[Architecture, float]]
+Rungs = Mapping[float, Mapping[Architecture, float]]
 """By epochs, what short trainings say of the networks that were trained; higher is better, NaN where one failed."""
 
-Train = Callable[[int, list[Architecture]], Sequence[float]]
+Train = Callable[[float, list[Architecture]], Sequence[float]]
 """(epochs, networks) -> a score for each."""
 
 
 def race(
-    networks: Sequence[Architecture], scores_RA: NDArray[np.float64], epochs: Sequence[int], count: int, train: Train
+    networks: Sequence[Architecture], scores_RA: NDArray[np.float64], epochs: Sequence[float], count: int, train: Train
 ) -> Rungs:
     """Train all networks for the fewest epochs, and for each next number those that may be among the `count` best.
 
@@ -37,7 +37,7 @@ def race(
     column = {network: a for a, network in enumerate(networks)}
     runners = ordered = sorted(column)
     scores_RA = scores_RA[:, [column[network] for network in ordered]]
-    rungs: dict[int, dict[Architecture, float]] = {}
+    rungs: dict[float, dict[Architecture, float]] = {}
     for number in epochs:
         rungs[number] = dict(zip(runners, train(number, runners), strict=True))
         if number == epochs[-1]:

@@ -27,7 +27,10 @@ EVALUATION_BATCH = 512
 
 
 class StandAloneTraining:
-    """SGD with Nesterov momentum and a cosine schedule, step by step from the seed, so that it can be resumed."""
+    """SGD with Nesterov momentum and a cosine schedule, step by step from the seed, so that it can be resumed.
+
+    length: its epochs, those of the settings or a number of any size, whose last part is shorter than one.
+    """
 
     def __init__(
         self,
@@ -38,11 +41,13 @@ class StandAloneTraining:
         data: DataSettings,
         seed: int,
         device: torch.device,
+        length: float | None = None,
     ) -> None:
         self.network: Subnet = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         accelerate(self.network, device)
         self.rng = torch.Generator(device)
         self.settings = settings
+        self.length = settings.epochs if length is None else length
         self.seed = seed
         self.device = device
         self.dataset = split.dataset
@@ -65,20 +70,21 @@ class StandAloneTraining:
         return Batches(self.dataset.test_images_NCHW, self.dataset.test_labels_N, self.augmenter, self.device)
 
     def epochs(self) -> Iterator[dict[str, float]]:
-        """Train the epochs that are left; yields the curve's point after each."""
+        """Train the epochs that are left, one step at least; yields the curve's point after each."""
         per_epoch = math.ceil(len(self.train) / self.settings.batch_size)
-        total = per_epoch * self.settings.epochs
-        while self.epoch < self.settings.epochs:
+        total = max(1, math.ceil(round(per_epoch * self.length, 6)))
+        while self.epoch * per_epoch < total:
             began = time.perf_counter()
             self.network.train()
             loss_sum = torch.zeros((), device=self.device)
-            for step in range(self.epoch * per_epoch, (self.epoch + 1) * per_epoch):
+            steps = range(self.epoch * per_epoch, min((self.epoch + 1) * per_epoch, total))
+            for step in steps:
                 learning_rate = 0.5 * self.settings.learning_rate * (1 + math.cos(math.pi * step / total))
                 loss_sum += self._step(step, learning_rate)
             self.epoch += 1
             point = {
                 "epoch": float(self.epoch),
-                "train_loss": float(loss_sum) / per_epoch,
+                "train_loss": float(loss_sum) / len(steps),
                 "validation_error": self.error(self.validation),
                 "learning_rate": learning_rate,
                 "seconds": time.perf_counter() - began,
@@ -117,9 +123,7 @@ class StandAloneTraining:
         self.optimizer.zero_grad(set_to_none=True)
         self.rng.manual_seed(seeds.integer(self.seed, "network", step))
         with devices.autocast(self.device, self.settings.precision):
-            outputs = self.network.training_logits(
-                images_NCHW, progress=self.epoch / self.settings.epochs, rng=self.rng
-            )
+            outputs = self.network.training_logits(images_NCHW, progress=self.epoch / self.length, rng=self.rng)
         loss = torch.zeros((), device=self.device)
         for weight, logits_NK in outputs:
             loss = loss + weight * functional.cross_entropy(

@@ -63,11 +63,17 @@ def begin_run(folder: Folder, config: Config, fingerprint: str) -> None:
 
 
 def existing_run(location: str) -> tuple[Folder, Config]:
-    """A run's folder and the configuration in it; raises UserError if it is none."""
+    """The folder of a run that trains, and the configuration in it; raises UserError if it is none."""
     folder = Folder(location)
     if not folder.exists("config.toml"):
         raise UserError(f"{folder.location} is no run: it holds no config.toml; name the folder that `search` printed.")
-    return folder, _settings_in(folder)
+    config = _settings_in(folder)
+    if config.table is not None:
+        raise UserError(
+            f"{folder.location} holds searches of a table, which train and rank nothing: all that they found is in its "
+            "Parquet file; name the folder of a run without --table."
+        )
+    return folder, config
 
 
 def begun_otherwise(folder: Folder) -> list[str]:

@@ -119,7 +119,7 @@ class Ranking:
             }
         )
 
-    def agreement(self, space: SearchSpace, trained: Mapping[int, int], most: int = 10) -> dict[str, Any]:
+    def agreement(self, space: SearchSpace, trained: Mapping[float, int], most: int = 10) -> dict[str, Any]:
         """Kendall's tau-b between every two rankers, whom to believe, and what they place most differently.
 
         trained: by epochs, how many candidates had a short training.
@@ -330,11 +330,10 @@ def with_race(table: pa.Table, rungs: Rungs) -> pa.Table:
     return table
 
 
-def short_trainings(table: pa.Table) -> dict[int, int]:
-    """By epochs, how many candidates had a short training."""
-    numbers = [name.removeprefix(SHORT) for name in table.column_names if name.startswith(SHORT)]
-    # a cost's name may begin so, too
-    return {int(one): len(table) - table.column(f"{SHORT}{one}").null_count for one in numbers if one.isdigit()}
+def short_trainings(table: pa.Table, epochs: Sequence[float]) -> dict[float, int]:
+    """By epochs, how many candidates had a short training; a race may end before its last rung."""
+    measured = {number: f"{SHORT}{number}" for number in epochs if f"{SHORT}{number}" in table.column_names}
+    return {number: len(table) - table.column(name).null_count for number, name in measured.items()}
 
 
 def rank_candidates(table: pa.Table, config: Config, accuracies: Mapping[Architecture, float] | None = None) -> Ranking:

@@ -138,7 +138,7 @@ class Hypervolume(TypedDict):
 class Rung(TypedDict):
     """How many candidates were trained for so many epochs."""
 
-    epochs: int
+    epochs: float
     candidates: int
 
 

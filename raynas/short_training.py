@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from raynas import seeds
-from raynas.architecture import Architecture, encode
+from raynas.architecture import Architecture
 from raynas.config import DataSettings, RetrainingSettings
 from raynas.data import Split
 from raynas.evaluation import Evaluation, failed
@@ -27,7 +27,7 @@ class ShortTrainingEvaluator:
     def __init__(
         self,
         *,
-        epochs: int,
+        epochs: float,
         supernet: Supernet,
         canonicalise: Callable[[Architecture], Architecture],
         split: Split,
@@ -40,8 +40,9 @@ class ShortTrainingEvaluator:
         self.canonicalise = canonicalise
         self.split = split
         self.data = data
-        self.settings = retraining.model_copy(update={"epochs": epochs})
-        self.seed = seed
+        self.epochs = epochs
+        self.settings = retraining
+        self.seed = seeds.integer(seed, "short")
         self.device = device
 
     def measure(self, architecture: Architecture) -> Evaluation:
@@ -53,8 +54,9 @@ class ShortTrainingEvaluator:
                 self.split,
                 settings=self.settings,
                 data=self.data,
-                seed=seeds.integer(self.seed, "short", encode(network)),
+                seed=self.seed,
                 device=self.device,
+                length=self.epochs,
             )
             *_, last = training.epochs()
         except Exception as fault:  # out of memory, or a fault of a user's own network

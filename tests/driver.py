@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
         "costs": ["parameters", "macs", "tests.distributed.slow_cost"],
     },
     "search": {"evaluations": EVALUATIONS, "batch_size": 4, "cpus_per_member": 0.5},
-    "selector": {"leaders": 6, "finalists": 2, "proxies": ["zico"], "short_epochs": [1, 2]},
+    "selector": {"leaders": 6, "finalists": 2, "proxies": ["zico"], "short_epochs": [0.5, 2]},
     "retraining": {"epochs": 2, "calibration": 3},
     "members": [
         {"method": "nsga2", "settings": {"population_size": 6}},

@@ -48,7 +48,7 @@ def small_config(**changes: Any) -> Config:
     return check(values)
 
 
-def short_training(config: Config, dataset: Dataset, epochs: int) -> ShortTrainingEvaluator:
+def short_training(config: Config, dataset: Dataset, epochs: float) -> ShortTrainingEvaluator:
     """The ranker `short_<epochs>` of a run, in this process."""
     return ShortTrainingEvaluator(
         epochs=epochs,

@@ -127,8 +127,8 @@ def test_who_may_be_on_the_front_is_counted_and_an_uncalibrated_ranking_says_wha
 
 
 def test_short_trainings_are_told_and_whether_they_settle_who_the_best_are() -> None:
-    trained = [{"epochs": 1, "candidates": 120}, {"epochs": 3, "candidates": 47}]
-    told = "Short trainings (candidates for epochs): 120 for 1, 47 for 3"
+    trained = [{"epochs": 0.25, "candidates": 120}, {"epochs": 3, "candidates": 47}]
+    told = "Short trainings (candidates for epochs): 120 for 0.25, 47 for 3"
 
     def said(best: int, undecided: int | None) -> str:
         return race_in_words({"race": {"trained": trained, "best": best, "undecided": undecided}})

@@ -72,7 +72,7 @@ class Run:
     def merits(self, ranker: str, architectures: list[Architecture]) -> list[float]:
         """What a ranker says of these, as an evaluator in this process does; higher is better."""
         if ranker.startswith("short_"):
-            return self.train(int(ranker.removeprefix("short_")), architectures)
+            return self.train(float(ranker.removeprefix("short_")), architectures)
         evaluator = self.proxy if ranker == "proxy_zico" else self.evaluators[ranker]
         return [-evaluator.measure(one).objectives[0] for one in architectures]
 
@@ -86,7 +86,7 @@ class Run:
         networks = [decode(row["architecture"]) for row in candidates]
         return race(networks, scores_RA, settings.short_epochs, settings.finalists, self.train)
 
-    def train(self, epochs: int, architectures: list[Architecture]) -> list[float]:
+    def train(self, epochs: float, architectures: list[Architecture]) -> list[float]:
         """What trainings of so many epochs say of these."""
         evaluator = short_training(self.plan.config, load(self.plan.config.data.name), epochs)
         return [-evaluator.measure(one).objectives[0] for one in architectures]

@@ -30,7 +30,7 @@ def truth(count: int, seed: int = 0) -> dict[Architecture, float]:
 def trainings(of: Mapping[Architecture, float], noise: float = 0.0, failing: float = 0.0) -> Train:
     """Scores that rise with epochs, nearer to the truth the longer they take; a pure function of both."""
 
-    def train(epochs: int, runners: list[Architecture]) -> list[float]:
+    def train(epochs: float, runners: list[Architecture]) -> list[float]:
         assert runners == sorted(runners)
         rngs = [seeds.generator(0, "training", epochs, str(one)) for one in runners]
         return [

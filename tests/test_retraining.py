@@ -33,11 +33,13 @@ def digits() -> Split:
     return split(dataset, 0.25, seed=0)
 
 
-def training(images: Split, seed: int = 0, precision: Precision = "auto") -> StandAloneTraining:
+def training(
+    images: Split, seed: int = 0, precision: Precision = "auto", length: float | None = None
+) -> StandAloneTraining:
     network = build_supernet(CONFIG, images.dataset, seed=seed).subnet(ARCHITECTURE)
     settings = CONFIG.retraining.model_copy(update={"precision": precision})
     return StandAloneTraining(
-        network, images, settings=settings, data=CONFIG.data, seed=seed, device=torch.device("cpu")
+        network, images, settings=settings, data=CONFIG.data, seed=seed, device=torch.device("cpu"), length=length
     )
 
 
@@ -126,6 +128,32 @@ def test_every_training_image_is_seen_once_an_epoch(digits: Split, monkeypatch: 
     monkeypatch.setattr(trained.train, "_take", seeing)
     list(trained.epochs())
     assert [sorted(seen[epoch * 270 : (epoch + 1) * 270]) for epoch in range(EPOCHS)] == [list(range(270))] * EPOCHS
+
+
+@pytest.mark.parametrize("length, steps", [(0.001, [1]), (0.5, [9]), (2.0, [17, 17]), (1.1, [17, 2])])
+def test_a_part_of_an_epoch_is_a_training_with_a_whole_schedule(
+    digits: Split, length: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """270 images are 17 batches; the learning rate falls from the first step to the last on one cosine."""
+    rates: list[float] = []
+    step = StandAloneTraining._step
+
+    def noting(self: StandAloneTraining, number: int, learning_rate: float) -> torch.Tensor:
+        rates.append(learning_rate)
+        return step(self, number, learning_rate)
+
+    monkeypatch.setattr(StandAloneTraining, "_step", noting)
+    points = list(training(digits, length=length).epochs())
+    total = sum(steps)
+    assert rates == [0.05 * (1 + math.cos(math.pi * number / total)) for number in range(total)]
+    assert [point["epoch"] for point in points] == [number + 1.0 for number in range(len(steps))]
+    assert all(point["train_loss"] < 2 * math.log(10) for point in points)  # a mean over its own steps
+
+
+def test_a_length_that_the_settings_name_is_theirs(digits: Split, undisturbed: StandAloneTraining) -> None:
+    other = training(digits, length=float(EPOCHS))
+    list(other.epochs())
+    assert_same(other, undisturbed)
 
 
 def test_the_error_is_the_share_that_is_wrong(undisturbed: StandAloneTraining, monkeypatch: pytest.MonkeyPatch) -> None:

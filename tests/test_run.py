@@ -113,6 +113,15 @@ def test_a_name_is_one_folder_in_the_storage(name: str, tmp_path: Path) -> None:
         open_run(Config(), str(tmp_path), name)
 
 
+def test_a_folder_of_table_searches_has_nothing_to_train_or_rank(begun: Folder) -> None:
+    columns = '\n[table]\nkey = "arch_str"\nreward = "valid"\nreport = "test"\n'
+    begun.write("config.toml", begun.read("config.toml") + columns.encode())
+    with pytest.raises(
+        UserError, match=r"run holds searches of a table, which train and rank nothing.*without --table"
+    ):
+        existing_run(begun.location)
+
+
 def test_what_is_no_run_or_has_broken_settings_is_told(begun: Folder, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", Path(begun.path("config.toml"))):
         with pytest.raises(UserError, match="no run"):

@@ -409,10 +409,10 @@ def test_short_trainings_are_one_ranker_and_what_each_rung_measured_is_on_file()
     assert columns["short_2"] == scores_RA[0].tolist()
     told = foretold(rungs)
     np.testing.assert_equal(columns["score_short_10"], [told[one] for one in candidates])
-    assert short_trainings(table) == {2: 12, 10: 5}
+    assert short_trainings(table, (2, 10, 30)) == {2: 12, 10: 5}
     found = rank_candidates(table, check({}))
     assert found.rankers == ("ranker0", "ranker1", "short_10")
-    race = found.agreement(STAGES, short_trainings(table))["race"]
+    race = found.agreement(STAGES, short_trainings(table, (2, 10)))["race"]
     trained = [{"epochs": 2, "candidates": 12}, {"epochs": 10, "candidates": 5}]
     assert race == {"trained": trained, "best": 3, "undecided": None}  # not calibrated
     assert "race" not in found.agreement(STAGES, {})

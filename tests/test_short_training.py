@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from raynas import seeds
-from raynas.architecture import Architecture, encode
+from raynas.architecture import Architecture
 from raynas.data import Split, load, split
 from raynas.plan import build_supernet
 from raynas.retraining import StandAloneTraining
@@ -23,7 +25,7 @@ def digits() -> Split:
     return split(load("digits"), 0.25, seed=0)
 
 
-def evaluator(digits: Split, epochs: int = 1) -> ShortTrainingEvaluator:
+def evaluator(digits: Split, epochs: float = 1) -> ShortTrainingEvaluator:
     return ShortTrainingEvaluator(
         epochs=epochs,
         supernet=build_supernet(CONFIG, digits.dataset, seed=0),
@@ -36,19 +38,21 @@ def evaluator(digits: Split, epochs: int = 1) -> ShortTrainingEvaluator:
     )
 
 
-def test_the_score_is_the_validation_error_of_a_training_of_so_many_epochs(digits: Split) -> None:
+@pytest.mark.parametrize("epochs", [0.5, 2])
+def test_the_score_is_the_validation_error_of_a_training_of_so_many_epochs(digits: Split, epochs: float) -> None:
     network = SPACE.canonicalise(CHAIN)
     training = StandAloneTraining(
         build_supernet(CONFIG, digits.dataset, seed=0).subnet(network),
         digits,
-        settings=CONFIG.retraining.model_copy(update={"epochs": 2}),
+        settings=CONFIG.retraining,
         data=CONFIG.data,
-        seed=seeds.integer(0, "short", encode(network)),
+        seed=seeds.integer(0, "short"),
         device=torch.device("cpu"),
+        length=epochs,
     )
     points = list(training.epochs())
-    assert evaluator(digits, epochs=2).measure(CHAIN).objectives == (points[-1]["validation_error"],)
-    assert len(points) == 2
+    assert evaluator(digits, epochs=epochs).measure(CHAIN).objectives == (points[-1]["validation_error"],)
+    assert len(points) == math.ceil(epochs)
 
 
 def test_one_network_has_one_score_whatever_its_key_and_what_was_scored_before(digits: Split) -> None:

@@ -147,7 +147,7 @@ class EvaluatorWorker:
             "seed": config.seed,
         }
         if ranker.startswith(SHORT):
-            epochs = int(ranker.removeprefix(SHORT))
+            epochs = float(ranker.removeprefix(SHORT))
             return ShortTrainingEvaluator(epochs=epochs, retraining=config.retraining, **own, **common)
         if ranker.startswith(PROXY):
             name, images = ranker.removeprefix(PROXY), config.selector.proxy_images

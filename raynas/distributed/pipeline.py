@@ -123,7 +123,8 @@ def select(run: Run) -> None:
         _train(run, "calibration", chosen)
         accuracies = calibration_accuracies(run.folder)
     ranking = rank_candidates(candidates, config, accuracies)
-    run.folder.write_json("agreement.json", ranking.agreement(run.plan.space, short_trainings(candidates)))
+    trained = short_trainings(candidates, config.selector.short_epochs)
+    run.folder.write_json("agreement.json", ranking.agreement(run.plan.space, trained))
     run.folder.write_table("ranking.parquet", ranking.table(run.plan.space))
 
 
@@ -165,7 +166,7 @@ def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
     networks = [decode(one) for one in candidates.column("architecture").to_pylist()]
     said = scores_of({name: candidates.column(name).to_numpy() for name in candidates.column_names})
 
-    def train(epochs: int, runners: list[Architecture]) -> list[float]:
+    def train(epochs: float, runners: list[Architecture]) -> list[float]:
         ranker, file = f"{SHORT}{epochs}", f"race/{SHORT}{epochs}.parquet"
         rows = run.folder.read_table(file).to_pylist() if run.folder.exists(file) else []
         ended = {decode(one["architecture"]): one["score"] for one in rows}

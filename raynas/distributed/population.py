@@ -148,7 +148,7 @@ def _member_trial(config: dict[str, Any], *, plan: Plan, run: Folder, pool: Any,
         failure = None if figures["evaluations"] else _nothing_scored(member, plan, run)
     except (ray.exceptions.RayError, UserError):
         raise
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # a strategy of the user's may hold a script that ends its process
         failure = in_words(fault)
     tune.report({**figures, "failure": failure})
 
