@@ -16,7 +16,7 @@ from raynas.architecture import decode
 from raynas.near_best import NEAR, probability_near_best
 from raynas.plan import state_file
 from raynas.rank_correlation import bootstrap_interval, kendall_tau_b, regret_at_count, spearman_rho
-from raynas.selector import FEWEST, scores_of
+from raynas.selector import FEWEST, scores_of, short_trained
 from raynas.stability import Rankings, measure_stability, missing, of_seeds
 from raynas.storage import Folder
 
@@ -172,6 +172,7 @@ def _near_best(
         accuracy_A,
         np.array([decode(one) for one in ranking["architecture"]]),
         chosen,
+        trained_R=short_trained(scores),
         candidate_A=np.array([not one for one in trained]),
         seed=seed,
     )

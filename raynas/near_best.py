@@ -32,18 +32,20 @@ def probability_near_best(
     choices_AB: NDArray[np.int64],
     chosen: int,
     *,
+    trained_R: NDArray[np.bool_] | None = None,
     candidate_A: NDArray[np.bool_],
     seed: int,
 ) -> float | None:
     """The probability that no candidate would be more than `NEAR` better than the chosen one, in such a training.
 
-    scores_RA: of each ranker, higher is better, NaN where it has none. accuracy_A: of training from scratch, from 0 to
-    1; NaN where it is not known, of the chosen it is. candidate_A: what else could be trained; who has no score is left
-    out. 0 where another one is known to be better, and only there; None where fewer than `ENOUGH` accuracies of scored
-    architectures are known, or all are equal. The merits that rankers, choices and accuracies leave possible are drawn
-    for all candidates together; the share of draws in which none is better is raised to `POWER`, as candidates have
-    more in common than the draws know. Of more than `MOST_LIKELY` candidates it is an upper limit. How often it is
-    right, of 300: jobs/benchmarks/records/aggregation.md.
+    scores_RA: of each ranker, higher is better, NaN where it has none. accuracy_A: of training from scratch, from 0
+    to 1; NaN where it is not known, of the chosen it is. trained_R: which rankers are short trainings. candidate_A:
+    what else could be trained; who has no score is left out. 0 where another one is known to be better, and only
+    there; None where fewer than `ENOUGH` accuracies of scored architectures are known, or all are equal. The merits
+    that rankers, choices and accuracies leave possible are drawn for all candidates together; the share of draws in
+    which none is better is raised to `POWER`, as candidates have more in common than the draws know. Of more than
+    `MOST_LIKELY` candidates it is an upper limit. How often it is right, of 300:
+    jobs/benchmarks/records/aggregation.md.
     """
     scored_A = np.asarray(~np.isnan(scores_RA).all(axis=0))
     known_A = scored_A & ~np.isnan(accuracy_A)
@@ -54,7 +56,7 @@ def probability_near_best(
         return 1.0
     if known_A.sum() < ENOUGH or not known_A[chosen] or np.ptp(accuracy_A[known_A]) == 0:
         return None
-    calibrated = posterior(scores_RA, accuracy_A, choices_AB)
+    calibrated = posterior(scores_RA, accuracy_A, choices_AB, trained_R)
     merit_A = np.round(calibrated.merits()[0], 9)  # equal merits must not differ by rounding
     slope = _slope(merit_A[calibrated.rows], accuracy_A[calibrated.rows])
     others = others[np.argsort(-merit_A[others], kind="stable")[:MOST_LIKELY]]

@@ -43,7 +43,8 @@ def race(
         if number == epochs[-1]:
             break
         told = foretold(rungs)
-        trust = measure(np.vstack([scores_RA, [told[network] for network in ordered]]))
+        known_RA = np.vstack([scores_RA, [told[network] for network in ordered]])
+        trust = measure(known_RA, trained_R=np.arange(len(known_RA)) == len(scores_RA))
         runners = going_on(ordered, trust, rungs[number], count)
         if len(runners) <= count:
             break

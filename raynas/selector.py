@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -39,7 +39,7 @@ Aggregator = Callable[..., NDArray[np.float64]]
 """scores_RA (higher is better, NaN is missing) -> consensus_A (higher is better).
 
 One with a keyword `calibration_A` is given accuracies of training from scratch, NaN where there is none; one with
-`choices_AB` the architectures themselves, in canonical form.
+`choices_AB` the architectures themselves, in canonical form; one with `trained_R` which rankers are short trainings.
 """
 
 
@@ -192,12 +192,15 @@ def rank(
     matrix_RA = np.array([scores[name] for name in scores], dtype=np.float64)
     accuracies = accuracies or {}
     accuracy_A = np.array([accuracies.get(one, np.nan) for one in architectures])
-    merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A)
-    held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A)
+    trained_R = short_trained(scores)
+    merged_A = consensus(architectures, matrix_RA, aggregator, accuracy_A, trained_R)
+    held_out_A = _held_out(architectures, matrix_RA, aggregator, accuracy_A, trained_R)
     order = sorted(range(len(architectures)), key=lambda row: (-merged_A[row], architectures[row]))
     ordered = tuple(architectures[row] for row in order)
     costs_A = {name: np.array(values, dtype=np.float64)[order] for name, values in costs.items()}
-    trust = measure(matrix_RA[:, order], calibration_A=accuracy_A[order], choices_AB=np.array(ordered))
+    trust = measure(
+        matrix_RA[:, order], calibration_A=accuracy_A[order], choices_AB=np.array(ordered), trained_R=trained_R
+    )
     failed_A = np.array([np.isnan(accuracies.get(one, 0.0)) for one in ordered], dtype=bool)
     cost_A = None if cost is None or not order else costs_A[cost]
     chosen = _choose(merged_A[order], cost_A, failed_A, trust, finalists, seed=seed)
@@ -283,6 +286,7 @@ def _held_out(
     scores_RA: NDArray[np.float64],
     aggregator: Aggregator,
     accuracy_A: NDArray[np.float64],
+    trained_R: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     known = np.flatnonzero(~np.isnan(accuracy_A))
     held_out_A = np.full(len(architectures), np.nan)
@@ -293,7 +297,7 @@ def _held_out(
     among, scores_RK = [architectures[row] for row in kept], scores_RA[:, kept]
     for row in known:
         others_K = np.where(np.array(kept) == row, np.nan, accuracy_A[kept])
-        held_out_A[row] = consensus(among, scores_RK, aggregator, others_K)[kept.index(row)]
+        held_out_A[row] = consensus(among, scores_RK, aggregator, others_K, trained_R)[kept.index(row)]
     return held_out_A
 
 
@@ -358,6 +362,11 @@ def scores_of(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(SCORE): values for name, values in columns.items() if name.startswith(SCORE)}
 
 
+def short_trained(rankers: Iterable[str]) -> NDArray[np.bool_]:
+    """Which rankers are short trainings: shape (R,)."""
+    return np.array([name.startswith(SHORT) for name in rankers], dtype=bool)
+
+
 def load_aggregator(config: Config) -> Aggregator:
     """The aggregator that the settings name."""
     return load_member("raynas.aggregators", config.selector.aggregator)  # type: ignore[no-any-return]
@@ -368,21 +377,25 @@ def consensus(
     scores_RA: NDArray[np.float64],
     aggregator: Aggregator,
     calibration_A: NDArray[np.float64] | None = None,
+    trained_R: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """The merged score of each network, given in its canonical form: shape (R, A) -> (A,); higher is better.
 
-    calibration_A: accuracies of training from scratch, NaN where there is none, for aggregators that heed them.
+    calibration_A: accuracies of training from scratch, NaN where there is none, for aggregators that heed them;
+    trained_R: which rankers are short trainings, for those that ask.
     Aggregators see every network once, in the order of the encodings: where majorities go in circles their answer
     hangs on the order of the columns, and neither the order of the candidates nor a repeated one may change it.
     """
     column = {network: a for a, network in enumerate(networks)}
     distinct = sorted(column)
     columns = [column[network] for network in distinct]
-    given = {}
+    given: dict[str, NDArray[Any]] = {}
     if calibration_A is not None and heeds_calibration(aggregator):
         given["calibration_A"] = calibration_A[columns]
     if _takes(aggregator, "choices_AB"):
         given["choices_AB"] = np.array(distinct)
+    if trained_R is not None and _takes(aggregator, "trained_R"):
+        given["trained_R"] = trained_R
     merged = dict(zip(distinct, aggregator(scores_RA[:, columns], **given), strict=True))
     return np.array([merged[network] for network in networks])
 

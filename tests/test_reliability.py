@@ -222,3 +222,69 @@ def test_merits_of_architectures_alike_are_drawn_alike() -> None:
     )
     correlation = np.corrcoef(drawn_DM.T)
     assert correlation[0, 1] > correlation[0, 2] + 0.05
+
+
+def sides(seed: int = 0, architectures: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three rankers that get much wrong together, one that errs alone, who that is, and the truth."""
+    rng = np.random.default_rng(seed)
+    truth_A, common_A = rng.normal(size=(2, architectures))
+    others_RA = truth_A + common_A + 0.3 * rng.normal(size=(3, architectures))
+    return np.vstack([others_RA, truth_A + 1.5 * rng.normal(size=architectures)]), np.arange(4) == 3, truth_A
+
+
+def test_short_trainings_weigh_as_much_as_all_others_together() -> None:
+    scores_RA, trained_R, _ = sides()
+    trust, without = measure(scores_RA, trained_R=trained_R), measure(scores_RA[:3])
+    sides_SA = np.array([without.merit_A - without.merit_A.mean(), measure(scores_RA[3:]).merit_A])
+    sides_SA /= sides_SA.std(axis=1, keepdims=True)
+    assert np.corrcoef(trust.merit_A, sides_SA.sum(axis=0))[0, 1] == pytest.approx(1)
+    assert trust.weight_R[3] == pytest.approx(trust.merit_A.std() / sides_SA.sum(axis=0).std())
+    np.testing.assert_array_equal(trust.agreement_R[:3], without.agreement_R)
+    assert trust.agreement_R[3] == pytest.approx(np.corrcoef(sides_SA)[0, 1])
+
+
+def test_among_leaders_short_trainings_are_believed_though_they_agree_with_nobody() -> None:
+    told = []
+    for seed in range(5):
+        scores_RA, trained_R, truth_A = sides(seed)
+        leaders = np.argsort(-measure(scores_RA[:3]).merit_A)[:80]  # whom the others have chosen
+        scores_RA, truth_A = scores_RA[:, leaders], truth_A[leaders]
+        told.append([reliability(scores_RA, trained_R=trained_R), reliability(scores_RA), truth_A])
+    known, unknown = (mean_tau(*((row[one], row[2]) for row in told)) for one in (0, 1))
+    assert known > unknown + 0.05
+
+
+def test_without_another_side_it_is_no_matter_who_trained() -> None:
+    scores_RA, trained_R, _ = sides()
+    missing_RA = np.where(trained_R[:, None], np.nan, scores_RA)
+    for given_RA, whose_R in ((scores_RA, np.full(4, True)), (scores_RA, np.full(4, False)), (missing_RA, trained_R)):
+        np.testing.assert_equal(measure(given_RA, trained_R=whose_R).merit_A, measure(given_RA).merit_A)
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_what_one_side_has_not_scored_is_ranked_by_the_other(calibrated: bool) -> None:
+    scores_RA, trained_R, truth_A = sides()
+    scores_RA[3, :100], scores_RA[:3, 100:200], scores_RA[:, 200] = np.nan, np.nan, np.nan
+    trust = measure(scores_RA, calibration_A=some(truth_A, 0) if calibrated else None, trained_R=trained_R)
+    assert (
+        np.flatnonzero(np.isnan(trust.merit_A)).tolist()
+        == [200]
+        == np.flatnonzero(np.isnan(trust.deviation_A)).tolist()
+    )
+    if not calibrated:
+        ranked = reliability(scores_RA[:3, :100])
+        np.testing.assert_allclose(rankdata(trust.merit_A[:100]), rankdata(ranked), atol=3)
+        np.testing.assert_array_equal(rankdata(trust.merit_A[100:200].round(9)), rankdata(scores_RA[3, 100:200]))
+        assert trust.deviation_A[0] > trust.deviation_A[300]
+
+
+def test_calibration_says_what_either_side_is_worth() -> None:
+    told = []
+    for seed in range(5):
+        scores_RA, trained_R, truth_A = sides(seed)
+        scores_RA[3] = np.random.default_rng(seed).normal(size=len(truth_A))  # a training too short to tell anything
+        calibration_A = some(truth_A, seed)
+        told.append([reliability(scores_RA, calibration_A=one, trained_R=trained_R) for one in (None, calibration_A)])
+        told[-1].append(truth_A)
+    alone, calibrated = (mean_tau(*((row[one], row[2]) for row in told)) for one in (0, 1))
+    assert calibrated > alone + 0.05

@@ -42,14 +42,15 @@ def reliability(
     *,
     calibration_A: NDArray[np.float64] | None = None,
     choices_AB: NDArray[np.int64] | None = None,
+    trained_R: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Rank from 0 (worst) to 1 (best) of each architecture's merit: shape (R, A) -> (A,).
 
     scores_RA: higher is better; NaN where a ranker has no score. calibration_A: accuracy of training from scratch, NaN
     where it is not known. choices_AB: the architectures, by which calibration tells what rankers get wrong of those
-    like it. NaN where nobody has a score.
+    like it. trained_R: who has trained each architecture by itself, if only for a while. NaN where nobody has a score.
     """
-    agreed = _agreed(scores_RA)
+    agreed = _agreed(scores_RA, trained_R)
     calibrated = agreed.calibrated(calibration_A, choices_AB)
     merit_A = agreed.trust.merit_A if calibrated is None else calibrated.merits()[0]
     return np.asarray(scaled_ranks(np.round(merit_A, 9)[None])[0])  # equal merits must not differ by rounding
@@ -60,6 +61,7 @@ def measure(
     *,
     calibration_A: NDArray[np.float64] | None = None,
     choices_AB: NDArray[np.int64] | None = None,
+    trained_R: NDArray[np.bool_] | None = None,
 ) -> Trust:
     """Learn what the rankers are worth, from each other and from the accuracies of a few architectures.
 
@@ -69,19 +71,26 @@ def measure(
     probabilistic principal components (Tipping and Bishop, JRSS B 61, 1999): with one of their own, the few rankers
     that agree most would take all. Rankers that agree beyond what their loadings explain, such as seeds of one recipe,
     share a vote, and are no evidence for each other. What most rankers get wrong together, only calibration can tell.
+
+    Who has trained each architecture by itself errs in other ways than those who look at weights that none has learnt
+    alone, and agrees with them least where it counts, among the leaders that they have chosen. What either side is
+    worth does not follow from one correlation, so where there are both they weigh the same.
     """
-    agreed = _agreed(scores_RA)
-    error_R = _jackknife(agreed.correlation_RR, agreed.count_RR)
+    agreed = _agreed(scores_RA, trained_R)
+    error_R = agreed.errors()
     if (calibrated := agreed.calibrated(calibration_A, choices_AB)) is not None:
         return Trust(agreed.trust.agreement_R, error_R, *calibrated.weights(), *calibrated.merits())
     return replace(agreed.trust, agreement_error_R=error_R, weight_error_R=agreed.slope_R * error_R)
 
 
 def posterior(
-    scores_RA: NDArray[np.float64], calibration_A: NDArray[np.float64], choices_AB: NDArray[np.int64]
+    scores_RA: NDArray[np.float64],
+    calibration_A: NDArray[np.float64],
+    choices_AB: NDArray[np.int64],
+    trained_R: NDArray[np.bool_] | None = None,
 ) -> Calibrated:
     """What `measure` takes its merits from; raises ValueError where fewer than two accuracies are known."""
-    if (calibrated := _agreed(scores_RA).calibrated(calibration_A, choices_AB)) is None:
+    if (calibrated := _agreed(scores_RA, trained_R).calibrated(calibration_A, choices_AB)) is None:
         raise ValueError("expected two accuracies or more of architectures that a ranker has scored")
     return calibrated
 
@@ -91,14 +100,21 @@ class _Agreed:
     """What rankers make of each other, without standard errors of agreement and weights, which are NaN.
 
     slope_R: what a ranker's loading is multiplied by to be its weight. filled_RA: Gumbel scores, what is missing being
-    what the others expect of it.
+    what the others expect of it. compared_R: whose correlations and counts there are.
     """
 
     trust: Trust
     slope_R: NDArray[np.float64]
     filled_RA: NDArray[np.float64]
+    compared_R: NDArray[np.bool_]
     correlation_RR: NDArray[np.float64]
     count_RR: NDArray[np.float64]
+
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors of agreement, NaN of who is not compared."""
+        error_R = np.full(len(self.compared_R), np.nan)
+        error_R[self.compared_R] = _jackknife(self.correlation_RR, self.count_RR)
+        return error_R
 
     def calibrated(
         self, calibration_A: NDArray[np.float64] | None, choices_AB: NDArray[np.int64] | None
@@ -113,8 +129,41 @@ class _Agreed:
         )
 
 
-def _agreed(scores_RA: NDArray[np.float64]) -> _Agreed:
+def _agreed(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_] | None) -> _Agreed:
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
+    said_R = ~np.isnan(scores_RA).all(axis=1)
+    if trained_R is None or not (said_R & trained_R).any() or not (said_R & ~trained_R).any():
+        return _one_factor(scores_RA)
+    return _two_sides(scores_RA, trained_R)
+
+
+def _two_sides(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_]) -> _Agreed:
+    """What those who trained each architecture, and all others, make of it: two rankers of one loading."""
+    sides = [(side_R, _one_factor(scores_RA[side_R])) for side_R in (~trained_R, trained_R)]
+    merit_SA = np.array([side.trust.merit_A for _, side in sides])
+    scale_S = np.sqrt(np.maximum(np.nanvar(merit_SA, axis=1), 1e-9))
+    z_SA = (merit_SA - np.nanmean(merit_SA, axis=1, keepdims=True)) / scale_S[:, None]
+    correlation = float(_correlations(z_SA)[0][0, 1])
+    shared = float(np.clip(correlation, LEAST, MOST))  # the square of the loading
+    expected_SA = np.where(np.isnan(z_SA), shared * z_SA[::-1], z_SA)
+    slope = np.sqrt(shared) / (1 + shared)
+    merit_A = slope * expected_SA.sum(axis=0)
+    seen_A = (~np.isnan(z_SA)).sum(axis=0)
+    deviation_A = np.sqrt(np.choose(seen_A, [np.nan, 1 - shared, (1 - shared) / (1 + shared)]))
+    others = sides[0][1]
+    agreement_R, weight_R, slope_R = np.full((3, len(scores_RA)), correlation)
+    agreement_R[~trained_R] = others.trust.agreement_R
+    filled_RA = np.empty_like(scores_RA)
+    for (side_R, side), scale, expected_A in zip(sides, scale_S, expected_SA, strict=True):
+        weight_R[side_R], slope_R[side_R] = (slope / scale * one for one in (side.trust.weight_R, side.slope_R))
+        unseen_RA = np.abs(agreement_R[side_R, None]) * expected_A
+        filled_RA[side_R] = np.where(np.isnan(side.filled_RA), unseen_RA, side.filled_RA)
+    unknown_R = np.full(len(scores_RA), np.nan)
+    trust = Trust(agreement_R, unknown_R, weight_R, unknown_R, merit_A, deviation_A)
+    return _Agreed(trust, slope_R, filled_RA, ~trained_R, others.correlation_RR, others.count_RR)
+
+
+def _one_factor(scores_RA: NDArray[np.float64]) -> _Agreed:
     z_RA = gumbel_scores(scores_RA)
     known_RA = ~np.isnan(z_RA)
     correlation_RR, count_RR = _correlations(z_RA)
@@ -129,7 +178,7 @@ def _agreed(scores_RA: NDArray[np.float64]) -> _Agreed:
     unknown_R = np.full(len(slope_R), np.nan)
     deviation_A = np.sqrt(noise / precision_A)
     trust = Trust(agreement_R, unknown_R, slope_R * loading_R, unknown_R, merit_A, deviation_A)
-    return _Agreed(trust, slope_R, filled_RA, correlation_RR, count_RR)
+    return _Agreed(trust, slope_R, filled_RA, np.full(len(scores_RA), True), correlation_RR, count_RR)
 
 
 def _correlations(z_RA: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

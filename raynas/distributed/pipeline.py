@@ -42,6 +42,7 @@ from raynas.selector import (
     load_aggregator,
     rank_candidates,
     scores_of,
+    short_trained,
     short_trainings,
     with_race,
 )
@@ -232,7 +233,7 @@ def score(run: Run, architectures: Sequence[Architecture]) -> pa.Table:
             scores |= ray.get(selector.predict.remote(networks, known))
             run.report("scores", total, {})
     accuracy_A = np.array([accuracies.get(one, np.nan) for one in networks])
-    consensus_A = consensus(networks, np.array(list(scores.values())), aggregator, accuracy_A)
+    consensus_A = consensus(networks, np.array(list(scores.values())), aggregator, accuracy_A, short_trained(scores))
     asked = len(architectures)
     return pa.table(
         {
