@@ -22,7 +22,8 @@ LIKELY, POSSIBLE = 0.5, 0.01
 
 NOTE = (
     "Agreement: correlation with the consensus of the others. Weight: what a standard deviation of a ranker's scores "
-    "is worth to the aggregator reliability, which heeds what was trained from scratch; ± is a standard error."
+    "is worth to the aggregator reliability, which heeds what was trained from scratch, and gives short trainings as "
+    "much as all others together as long as that does not say otherwise; ± is a standard error."
 )
 
 

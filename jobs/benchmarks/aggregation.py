@@ -259,15 +259,18 @@ def _print_races(options: argparse.Namespace) -> None:
             accuracy_A = np.where(np.isin(np.arange(CANDIDATES), rows), true_A, np.nan)
             networks: list[Architecture] = [(row,) for row in some.tolist()]
 
-            def train(epochs: int, runners: list[Architecture]) -> list[float]:
-                return [float(trainings[epochs][row]) for (row,) in runners]
+            def train(epochs: float, runners: list[Architecture]) -> list[float]:
+                return [float(trainings[int(epochs)][row]) for (row,) in runners]
 
             for epochs in ((), (12,), (12, 200), (200,)):
                 rungs = race(networks, scores_RA, epochs, FINALISTS, train)
                 column = foretold(rungs) if rungs else {}
                 given_RA = np.vstack([scores_RA, *([[column[one] for one in networks]] if column else [])])
                 trust = measure(
-                    given_RA, calibration_A=accuracy_A if options.calibration else None, choices_AB=choices_AB
+                    given_RA,
+                    calibration_A=accuracy_A if options.calibration else None,
+                    choices_AB=choices_AB,
+                    trained_R=np.arange(len(given_RA)) >= len(scores_RA),
                 )
                 open_A, first = undecided(trust, FINALISTS), np.argsort(-trust.merit_A)[:FINALISTS]
                 told.setdefault(" then ".join(map(str, epochs)) or "nothing", []).append(

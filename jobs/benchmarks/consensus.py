@@ -6,8 +6,9 @@ Trains supernets as jobs/benchmarks/ranking.py does, has them and the proxies sc
 merges what they say by the default aggregator: of each seed's supernet and the proxies, without any truth, and with the
 accuracies of --calibration architectures. These are spread over a random sample as in a run, and known by less
 training where the table has such (12 of 200 epochs in NAS-Bench-201, one of three trainings in NAS-Bench-Macro); they
-are left out of the figures of their line. `spoilt` adds two rankers of noise and the best one upside down. --record
-adds the lines to records/consensus.md.
+are left out of the figures of their line. `spoilt` adds two rankers of noise and the best one upside down. With --short
+the first networks of the consensus without truth are trained for so many epochs, as retraining.space_settings says, and
+ranked anew among themselves, before all others. --record adds the lines to records/consensus.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from jobs.benchmarks.ranking import (
     HEADER,
@@ -35,9 +37,12 @@ from jobs.benchmarks.ranking import (
 from raynas import seeds
 from raynas.architecture import Architecture
 from raynas.config import Config
+from raynas.distributed import pipeline
 from raynas.evaluation import PROXY, Evaluation
 from raynas.plan import load_space, make_plan
-from raynas.selector import consensus, load_aggregator, spread
+from raynas.progress import Progress
+from raynas.run import open_run
+from raynas.selector import candidates_table, consensus, load_aggregator, scores_of, short_trained, spread
 
 RECORDS = Path(__file__).parent / "records/consensus.md"
 PROXIES = ("complexity", "expressivity", "progressivity", "trainability", "zico")
@@ -49,6 +54,8 @@ def main() -> None:
     parser = options_of(__doc__, RECORDS)
     parser.add_argument("--proxies", nargs="*", default=list(PROXIES), metavar="NAME")
     parser.add_argument("--proxy-images", type=int, default=64)
+    parser.add_argument("--short", type=float, metavar="EPOCHS", help="0.2 is a fifth of an epoch; left out: none")
+    parser.add_argument("--leaders", type=int, default=200, help="distinct networks that --short trains")
     parser.add_argument("--calibration", type=int, default=24, help="architectures whose accuracy is told")
     options = checked(parser)
     truth = TRUTHS[options.space]
@@ -68,6 +75,10 @@ def main() -> None:
         supernet_A = table[plan.supernet(member.supernet).label].to_numpy()
         scores_RA = np.array([supernet_A, *proxies.values()])
         lines |= _of_seed(config, options, seed, networks, scores_RA, truth_A, columns[truth.short])
+        if options.short:
+            scores = dict(zip(("supernet", *(f"{PROXY}{name}" for name in proxies)), scores_RA, strict=True))
+            merged_A = _with_short(config, options, networks, scores)
+            lines[f"consensus, {options.leaders} trained, seed {seed}"] = measures(merged_A, truth_A)
     for name, row in lines.items():
         print(f"{name:<28}" + figures(row))
     if options.record:
@@ -99,6 +110,29 @@ def _of_seed(
         calibrated_A = consensus(networks, given_RA, aggregator, accuracy_A)
         lines[f"{name}, {len(chosen)} calibrated"] = measures(calibrated_A[~known_A], truth_A[~known_A])
     return {f"{name}, seed {seed}": line for name, line in lines.items()}
+
+
+def _with_short(
+    config: Config,
+    options: argparse.Namespace,
+    networks: list[Architecture],
+    scores: Mapping[str, NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """The consensus of all, and before it that on the leaders with what their short trainings say."""
+    aggregator = load_aggregator(config)
+    merged_A = consensus(networks, np.array(list(scores.values())), aggregator)
+    place = {network: a for a, network in reversed(list(enumerate(networks)))}
+    leaders = sorted(place, key=lambda network: (-merged_A[place[network]], network))[: options.leaders]
+    rows = [place[network] for network in leaders]
+    table = candidates_table(leaders, {name: list(score_A[rows]) for name, score_A in scores.items()}, {}, [])
+    folder = open_run(config, options.storage, None)
+    selector = config.selector.model_copy(update={"short_epochs": (options.short,)})
+    with Progress(Console(stderr=True)) as progress:
+        run = pipeline.start(config.model_copy(update={"selector": selector}), folder, None, progress)
+        said = scores_of(pipeline.train_briefly(run, table).to_pydict())
+    among = consensus(leaders, np.array(list(said.values())), aggregator, trained_R=short_trained(said))
+    told = dict(zip(leaders, among, strict=True))
+    return np.array([1 + told[one] if one in told else merged_A[a] - 1 for a, one in enumerate(networks)])
 
 
 def _some(networks: list[Architecture], rng: np.random.Generator) -> list[Architecture]:

@@ -158,6 +158,12 @@ def _search(run: Run) -> None:
         run.folder.write_table("snapshots.parquet", late)
 
 
+def train_briefly(run: Run, candidates: pa.Table) -> pa.Table:
+    """Rows as of `candidates.parquet` with what short trainings say of them, for a ranking made elsewhere."""
+    with _pool(run, run.plan.config) as pool:
+        return _race(run, pool, candidates)
+
+
 def _race(run: Run, pool: Any, candidates: pa.Table) -> pa.Table:
     """The candidates with what short trainings say of them, each of which is on file in `race/` once it has ended.
 
