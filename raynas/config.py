@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -83,7 +84,10 @@ PRECISION = "auto: bfloat16 on GPUs that are fast with it; on CPUs with AMX ask 
 """Said of each of three settings."""
 
 Epochs = Annotated[
-    float, Field(gt=0, strict=True), AfterValidator(lambda epochs: int(epochs) if epochs.is_integer() else epochs)
+    float,
+    Field(gt=0, strict=True),
+    AfterValidator(lambda epochs: int(epochs) if epochs.is_integer() else epochs),
+    PlainSerializer(lambda epochs: epochs),
 ]
 """Of a short training; a whole number is an int, so that it has one name."""
 

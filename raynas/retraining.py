@@ -69,10 +69,18 @@ class StandAloneTraining:
         """The test images, which only who reports a finalist needs on the device."""
         return Batches(self.dataset.test_images_NCHW, self.dataset.test_labels_N, self.augmenter, self.device)
 
+    @property
+    def steps(self) -> int:
+        """How many there are in all, one at least."""
+        return max(1, math.ceil(round(self._per_epoch * self.length, 6)))
+
+    @property
+    def _per_epoch(self) -> int:
+        return math.ceil(len(self.train) / self.settings.batch_size)
+
     def epochs(self) -> Iterator[dict[str, float]]:
         """Train the epochs that are left, one step at least; yields the curve's point after each."""
-        per_epoch = math.ceil(len(self.train) / self.settings.batch_size)
-        total = max(1, math.ceil(round(per_epoch * self.length, 6)))
+        per_epoch, total = self._per_epoch, self.steps
         while self.epoch * per_epoch < total:
             began = time.perf_counter()
             self.network.train()

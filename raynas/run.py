@@ -22,6 +22,8 @@ TOLD = ("raynas", "ray", "torch")
 """Of which it is told that a run was begun with another version."""
 
 DATA = "data.json"
+TABLE_SEARCH = "table_search.parquet"
+"""What searches of a table have found, in a folder of their own."""
 MAY_CHANGE = ("cluster", "evaluation.workers", "search.cpus_per_member", "training.checkpoint_every_s")
 """What a run may be continued with other values of: nothing that its results depend on."""
 
@@ -67,13 +69,12 @@ def existing_run(location: str) -> tuple[Folder, Config]:
     folder = Folder(location)
     if not folder.exists("config.toml"):
         raise UserError(f"{folder.location} is no run: it holds no config.toml; name the folder that `search` printed.")
-    config = _settings_in(folder)
-    if config.table is not None:
+    if folder.exists(TABLE_SEARCH):
         raise UserError(
-            f"{folder.location} holds searches of a table, which train and rank nothing: all that they found is in its "
-            "Parquet file; name the folder of a run without --table."
+            f"{folder.location} holds searches of a table, which train and rank nothing: all that they found is in "
+            f"{TABLE_SEARCH}; name the folder of a run without --table."
         )
-    return folder, config
+    return folder, _settings_in(folder)
 
 
 def begun_otherwise(folder: Folder) -> list[str]:

@@ -363,8 +363,8 @@ def scores_of(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def short_trained(rankers: Iterable[str]) -> NDArray[np.bool_]:
-    """Which rankers are short trainings: shape (R,)."""
-    return np.array([name.startswith(SHORT) for name in rankers], dtype=bool)
+    """Which rankers are short trainings, `short_N`: shape (R,)."""
+    return np.array([name.startswith(SHORT) and name[len(SHORT) :][:1].isdigit() for name in rankers], dtype=bool)
 
 
 def load_aggregator(config: Config) -> Aggregator:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas import seeds
 from raynas.architecture import Architecture
@@ -14,6 +15,12 @@ from raynas.data import Split
 from raynas.evaluation import Evaluation, failed
 from raynas.retraining import StandAloneTraining
 from raynas.supernet import Supernet
+
+SETTLED = 50
+"""Steps after which BatchNorm's running averages, of momentum 0.1, have forgotten what they began with."""
+
+BATCHES = 8
+"""Of training images, to estimate them from where there were fewer steps."""
 
 
 class ShortTrainingEvaluator:
@@ -59,8 +66,21 @@ class ShortTrainingEvaluator:
                 length=self.epochs,
             )
             *_, last = training.epochs()
+            error = last["validation_error"] if training.steps >= SETTLED else _with_own_statistics(training)
         except Exception as fault:  # out of memory, or a fault of a user's own network
             return failed(architecture, fault)
         if not math.isfinite(last["train_loss"]):
             return Evaluation(architecture, (), f"the loss is {last['train_loss']}")
-        return Evaluation(architecture, (last["validation_error"],))
+        return Evaluation(architecture, (error,))
+
+
+def _with_own_statistics(training: StandAloneTraining) -> float:
+    """The validation error with BatchNorm statistics of the weights as they are in the end."""
+    network = training.network.train()
+    for norm in (module for module in network.modules() if isinstance(module, _BatchNorm)):
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average
+    with torch.no_grad():
+        for step in range(BATCHES):
+            network(training.train.augmented(step, training.settings.batch_size, training.seed, "statistics")[0])
+    return training.error(training.validation)

@@ -51,6 +51,12 @@ def test_resolved_settings_are_read_back_the_same() -> None:
     assert check(tomllib.loads(tomli_w.dumps(settings_of(config)))) == config
 
 
+def test_a_whole_number_of_short_epochs_is_written_as_one() -> None:
+    """Or the same command would find another folder than before there were parts of an epoch."""
+    assert str(settings_of(check({"selector": {"short_epochs": [1, 3.0]}}))["selector"]["short_epochs"]) == "[1, 3]"
+    assert settings_of(check({"selector": {"short_epochs": 0.2}}))["selector"]["short_epochs"] == [0.2]
+
+
 def test_a_run_that_measures_no_cost_says_so() -> None:
     config = load(None, ['selector.cost=""', "evaluation.costs=[]"])
     assert check(tomllib.loads(tomli_w.dumps(settings_of(config)))) == config

@@ -30,7 +30,7 @@ from raynas.proxy_evaluator import ProxyEvaluator
 from raynas.racing import Rungs, foretold, race
 from raynas.retraining import StandAloneTraining
 from raynas.scoring_images import draw_images
-from raynas.selector import consensus
+from raynas.selector import consensus, short_trained
 from raynas.shapes import evaluations
 from raynas.storage import Folder
 from raynas.supernet_evaluator import Costs, SupernetEvaluator
@@ -288,7 +288,7 @@ def test_the_ranking_is_the_consensus_of_all_supernets_and_proxies(run: Run) -> 
         assert run.merits(ranker, networks) == scores_A.tolist()
     told = foretold(run.rungs)
     assert scores_RA[-1].tolist() == [told[one] for one in networks]
-    merged_A = consensus(networks, scores_RA, reliability, accuracies(run, rows))
+    merged_A = consensus(networks, scores_RA, reliability, accuracies(run, rows), short_trained(run.rankers))
     assert [row["consensus"] for row in rows] == merged_A.tolist() == sorted(merged_A, reverse=True)
 
 
@@ -302,11 +302,12 @@ def test_the_consensus_on_a_calibration_architecture_is_also_told_without_its_ow
     rows = run.rows("ranking.parquet")
     networks = [decode(row["architecture"]) for row in rows]
     scores_RA = np.array([[row[f"score_{ranker}"] for row in rows] for ranker in run.rankers])
-    known_A = accuracies(run, rows)
+    known_A, trained_R = accuracies(run, rows), short_trained(run.rankers)
     assert np.sum(~np.isnan(known_A)) == 3
     for a, row in enumerate(rows):
         others_A = np.where(np.arange(len(rows)) == a, np.nan, known_A)
-        expected = np.nan if np.isnan(known_A[a]) else consensus(networks, scores_RA, reliability, others_A)[a]
+        without_A = consensus(networks, scores_RA, reliability, others_A, trained_R)
+        expected = np.nan if np.isnan(known_A[a]) else without_A[a]
         np.testing.assert_equal(row["held_out"], expected)
 
 
@@ -354,10 +355,10 @@ def test_the_race_is_that_of_one_process_and_is_told(run: Run) -> None:
     for epochs, scores in run.rungs.items():
         assert [row[f"short_{epochs}"] for row in rows] == [scores.get(decode(row["architecture"])) for row in rows]
     counts = [{"epochs": epochs, "candidates": len(scores)} for epochs, scores in run.rungs.items()]
-    assert counts[0] == {"epochs": 1, "candidates": len(rows)} and len(counts) == 2
+    assert counts[0] == {"epochs": 0.5, "candidates": len(rows)} and len(counts) == 2
     assert run.json("agreement.json")["race"] == {"trained": counts, "best": 2, "undecided": None}
     for said in (run.printed, (run.path / "report.html").read_text()):
-        assert f"{len(rows)}for1,{counts[1]['candidates']}for2." in "".join(said.split())
+        assert f"{len(rows)}for0.5,{counts[1]['candidates']}for2." in "".join(said.split())
 
 
 def trained(run: Run) -> list[tuple[str, dict[str, Any]]]:
@@ -514,7 +515,7 @@ def test_any_list_of_architectures_can_be_ranked(run: Run, head: Head, tmp_path:
     known = dict(zip(others, accuracies(run, calibrated), strict=True))
     scores_RA = [[*(row[name] for row in rows), *run.merits(name, others)] for name in run.rankers]
     accuracy_A = np.array([known.get(network, np.nan) for network in networks])
-    merged_A = consensus(networks, np.array(scores_RA), reliability, accuracy_A)
+    merged_A = consensus(networks, np.array(scores_RA), reliability, accuracy_A, short_trained(run.rankers))
     assert [row["consensus"] for row in rows] == merged_A[: len(listed)].tolist()
     assert len(set(merged_A)) > 1
 

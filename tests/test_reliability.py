@@ -243,6 +243,19 @@ def test_short_trainings_weigh_as_much_as_all_others_together() -> None:
     assert trust.agreement_R[3] == pytest.approx(np.corrcoef(sides_SA)[0, 1])
 
 
+def test_one_ranker_and_short_trainings_agree_with_each_other() -> None:
+    scores_RA, trained_R, _ = sides()
+    trust, alike = (measure(scores_RA[2:], trained_R=one) for one in (trained_R[2:], None))
+    np.testing.assert_allclose(trust.agreement_R, alike.agreement_R)
+    assert trust.weight_R[0] == pytest.approx(trust.weight_R[1])
+
+
+def test_of_few_architectures_two_sides_are_less_sure() -> None:
+    scores_RA, trained_R, _ = sides()
+    few = measure(np.where(trained_R[:, None] & (np.arange(400) > 1), np.nan, scores_RA), trained_R=trained_R)
+    assert few.deviation_A[0] > measure(scores_RA, trained_R=trained_R).deviation_A[0]
+
+
 def test_among_leaders_short_trainings_are_believed_though_they_agree_with_nobody() -> None:
     told = []
     for seed in range(5):
@@ -256,8 +269,9 @@ def test_among_leaders_short_trainings_are_believed_though_they_agree_with_nobod
 
 def test_without_another_side_it_is_no_matter_who_trained() -> None:
     scores_RA, trained_R, _ = sides()
-    missing_RA = np.where(trained_R[:, None], np.nan, scores_RA)
-    for given_RA, whose_R in ((scores_RA, np.full(4, True)), (scores_RA, np.full(4, False)), (missing_RA, trained_R)):
+    missing_RA, equal_RA = (np.where(trained_R[:, None], one, scores_RA) for one in (np.nan, 0.5))
+    cases = [(scores_RA, np.full(4, True)), (scores_RA, np.full(4, False))]
+    for given_RA, whose_R in (*cases, (missing_RA, trained_R), (equal_RA, trained_R), (equal_RA, ~trained_R)):
         np.testing.assert_equal(measure(given_RA, trained_R=whose_R).merit_A, measure(given_RA).merit_A)
 
 

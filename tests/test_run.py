@@ -114,8 +114,9 @@ def test_a_name_is_one_folder_in_the_storage(name: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_table_searches_has_nothing_to_train_or_rank(begun: Folder) -> None:
-    columns = '\n[table]\nkey = "arch_str"\nreward = "valid"\nreport = "test"\n'
-    begun.write("config.toml", begun.read("config.toml") + columns.encode())
+    begun.write("config.toml", begun.read("config.toml") + b'\n[table]\nkey = "arch_str"\n')
+    existing_run(begun.location)  # columns alone are no search of a table
+    begun.write("table_search.parquet", b"")
     with pytest.raises(
         UserError, match=r"run holds searches of a table, which train and rank nothing.*without --table"
     ):

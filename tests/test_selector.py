@@ -29,6 +29,7 @@ from raynas.selector import (
     rank_candidates,
     ranks,
     scores_of,
+    short_trained,
     short_trainings,
     spread,
     with_race,
@@ -394,6 +395,14 @@ def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:
     )
     found = rank_candidates(table, config).table(STAGES)
     assert _equal_but_nan(found.to_pydict(), expected.table(STAGES).to_pydict())
+
+
+def test_a_supernet_of_a_rule_called_short_is_no_short_training() -> None:
+    assert short_trained(["short_paths", "short_", "short_1", "short_0.2", "short_1e-05", "fair"]).tolist() == [
+        *(False, False),
+        *(True, True, True),
+        False,
+    ]
 
 
 def test_short_trainings_are_one_ranker_and_what_each_rung_measured_is_on_file() -> None:

@@ -36,7 +36,7 @@ from jobs.benchmarks.ranking import (
 )
 from raynas import seeds
 from raynas.architecture import Architecture
-from raynas.config import Config
+from raynas.config import Config, SelectorSettings
 from raynas.distributed import pipeline
 from raynas.evaluation import PROXY, Evaluation
 from raynas.plan import load_space, make_plan
@@ -126,7 +126,7 @@ def _with_short(
     rows = [place[network] for network in leaders]
     table = candidates_table(leaders, {name: list(score_A[rows]) for name, score_A in scores.items()}, {}, [])
     folder = open_run(config, options.storage, None)
-    selector = config.selector.model_copy(update={"short_epochs": (options.short,)})
+    selector = SelectorSettings.model_validate({**config.selector.model_dump(), "short_epochs": options.short})
     with Progress(Console(stderr=True)) as progress:
         run = pipeline.start(config.model_copy(update={"selector": selector}), folder, None, progress)
         said = scores_of(pipeline.train_briefly(run, table).to_pydict())

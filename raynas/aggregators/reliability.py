@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.aggregators._calibrated import Calibrated
-from raynas.aggregators.borda import gumbel_scores, scaled_ranks
+from raynas.aggregators.borda import gumbel_scores, scaled_ranks, tells_apart
 
 ROUNDS = 60
 """Of loadings and votes, each of which follows from the other; every round halves what is left to settle."""
@@ -131,8 +131,8 @@ class _Agreed:
 
 def _agreed(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_] | None) -> _Agreed:
     scores_RA = np.asarray(scores_RA, dtype=np.float64)
-    said_R = ~np.isnan(scores_RA).all(axis=1)
-    if trained_R is None or not (said_R & trained_R).any() or not (said_R & ~trained_R).any():
+    tells_R = tells_apart(scores_RA)
+    if trained_R is None or not (tells_R & trained_R).any() or not (tells_R & ~trained_R).any():
         return _one_factor(scores_RA)
     return _two_sides(scores_RA, trained_R)
 
@@ -143,8 +143,8 @@ def _two_sides(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_]) -> 
     merit_SA = np.array([side.trust.merit_A for _, side in sides])
     scale_S = np.sqrt(np.maximum(np.nanvar(merit_SA, axis=1), 1e-9))
     z_SA = (merit_SA - np.nanmean(merit_SA, axis=1, keepdims=True)) / scale_S[:, None]
-    correlation = float(_correlations(z_SA)[0][0, 1])
-    shared = float(np.clip(correlation, LEAST, MOST))  # the square of the loading
+    (_, correlation), (_, count) = (float_SS[0] for float_SS in _correlations(z_SA))
+    shared = np.clip(correlation * count / (count + FEW), LEAST, MOST)  # the square of the loading
     expected_SA = np.where(np.isnan(z_SA), shared * z_SA[::-1], z_SA)
     slope = np.sqrt(shared) / (1 + shared)
     merit_A = slope * expected_SA.sum(axis=0)
@@ -152,7 +152,8 @@ def _two_sides(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_]) -> 
     deviation_A = np.sqrt(np.choose(seen_A, [np.nan, 1 - shared, (1 - shared) / (1 + shared)]))
     others = sides[0][1]
     agreement_R, weight_R, slope_R = np.full((3, len(scores_RA)), correlation)
-    agreement_R[~trained_R] = others.trust.agreement_R
+    if np.sum(tells_apart(scores_RA[~trained_R])) > 1:
+        agreement_R[~trained_R] = others.trust.agreement_R
     filled_RA = np.empty_like(scores_RA)
     for (side_R, side), scale, expected_A in zip(sides, scale_S, expected_SA, strict=True):
         weight_R[side_R], slope_R[side_R] = (slope / scale * one for one in (side.trust.weight_R, side.slope_R))

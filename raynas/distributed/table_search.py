@@ -22,14 +22,13 @@ from raynas.errors import UserError
 from raynas.members import load_member
 from raynas.plan import MemberPlan, build_strategy, make_plan
 from raynas.progress import Progress
-from raynas.run import begin_run, begun_otherwise, open_run, same_data, settings_of
+from raynas.run import TABLE_SEARCH, begin_run, begun_otherwise, open_run, same_data, settings_of
 from raynas.storage import Folder
 from raynas.strategy import Strategy, learns
 from raynas.table_evaluator import SEARCH_SCHEMA, TableEvaluator, search_table
 from raynas.terminal import figures
 from raynas.units import span
 
-FILE = "table_search.parquet"
 STARTING_RAY_PAYS_S = 60.0
 """What one process can do in less is done without Ray, which takes long to start beside that."""
 PACE_IS_KNOWN_S = 2.0
@@ -51,7 +50,7 @@ class Searched:
     @property
     def path(self) -> str:
         """Of `table_search.parquet`."""
-        return self.run.path(FILE)
+        return self.run.path(TABLE_SEARCH)
 
     @property
     def rows(self) -> pa.Table:
@@ -97,11 +96,11 @@ def search_tables(
                 parts[member.name, seed] = rows
                 progress.update(task, done=len(parts))
                 if time.monotonic() - saved > SAVE_EVERY_S:
-                    run.write_table(FILE, searched.rows)
+                    run.write_table(TABLE_SEARCH, searched.rows)
                     saved = time.monotonic()
         finally:
             if jobs:
-                run.write_table(FILE, searched.rows)
+                run.write_table(TABLE_SEARCH, searched.rows)
         for member in members:
             if met_nothing := sum(not len(parts[member.name, seed]) for seed in range(repeats)):
                 progress.note(
@@ -169,9 +168,9 @@ def _remarks(table: TableEvaluator, asked: Sequence[MemberPlan], members: Sequen
 
 def _read(run: Folder) -> Parts:
     """What the run's file holds, whose rows stand together by member and seed."""
-    if not run.exists(FILE):
+    if not run.exists(TABLE_SEARCH):
         return {}
-    found = run.read_table(FILE, SEARCH_SCHEMA.names)
+    found = run.read_table(TABLE_SEARCH, SEARCH_SCHEMA.names)
     first: dict[tuple[str, int], int] = {}
     for row, key in enumerate(zip(found["method"].to_pylist(), found["seed"].to_pylist(), strict=True)):
         first.setdefault(key, row)
