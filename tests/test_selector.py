@@ -398,11 +398,8 @@ def test_candidates_are_ranked_from_their_table_as_from_memory() -> None:
 
 
 def test_a_supernet_of_a_rule_called_short_is_no_short_training() -> None:
-    assert short_trained(["short_paths", "short_", "short_1", "short_0.2", "short_1e-05", "fair"]).tolist() == [
-        *(False, False),
-        *(True, True, True),
-        False,
-    ]
+    assert not short_trained(["short_paths", "short_", "fair"]).any()
+    assert short_trained(["short_1", "short_0.2", "short_1e-05"]).all()
 
 
 def test_short_trainings_are_one_ranker_and_what_each_rung_measured_is_on_file() -> None:

@@ -97,7 +97,7 @@ def _of_seed(
     rng = seeds.generator(seed, "benchmark")
     best = max(range(len(scores_RA)), key=lambda r: measures(scores_RA[r], truth_A)["tau"])
     spoilt_RA = np.vstack([scores_RA, rng.normal(size=(2, len(truth_A))), -scores_RA[best]])
-    first = {network: a for a, network in reversed(list(enumerate(networks)))}
+    first = _first_places(networks)
     sample = [Evaluation(network, (-scores_RA[0, first[network]],)) for network in _some(networks, rng)]
     chosen = set(spread(sample, 0, options.calibration, lambda network: network))
     known_A = np.array([network in chosen for network in networks])
@@ -121,9 +121,9 @@ def _with_short(
     """The consensus of all, and before it that on the leaders with what their short trainings say."""
     aggregator = load_aggregator(config)
     merged_A = consensus(networks, np.array(list(scores.values())), aggregator)
-    place = {network: a for a, network in reversed(list(enumerate(networks)))}
-    leaders = sorted(place, key=lambda network: (-merged_A[place[network]], network))[: options.leaders]
-    rows = [place[network] for network in leaders]
+    first = _first_places(networks)
+    leaders = sorted(first, key=lambda network: (-merged_A[first[network]], network))[: options.leaders]
+    rows = [first[network] for network in leaders]
     table = candidates_table(leaders, {name: list(score_A[rows]) for name, score_A in scores.items()}, {}, [])
     folder = open_run(config, options.storage, None)
     selector = SelectorSettings.model_validate({**config.selector.model_dump(), "short_epochs": options.short})
@@ -133,6 +133,10 @@ def _with_short(
     among = consensus(leaders, np.array(list(said.values())), aggregator, trained_R=short_trained(said))
     told = dict(zip(leaders, among, strict=True))
     return np.array([1 + told[one] if one in told else merged_A[a] - 1 for a, one in enumerate(networks)])
+
+
+def _first_places(networks: list[Architecture]) -> dict[Architecture, int]:
+    return {network: a for a, network in reversed(list(enumerate(networks)))}
 
 
 def _some(networks: list[Architecture], rng: np.random.Generator) -> list[Architecture]:

@@ -23,10 +23,11 @@ class Trust:
     """What rankers are worth, and what they say together of each architecture; each with its standard error.
 
     agreement_R: correlation with the consensus of the others, of Gumbel scores; negative for an inverted ranker, 0 for
-    one that tells nothing apart. weight_R: what one standard deviation of a ranker's scores adds to merit. Their errors
-    are those of leaving out other rankers (jackknife; NaN for fewer than three), unless calibration has its say on the
-    weights. merit_A: in standard deviations, higher is better; its deviation is that of the posterior distribution,
-    which without calibration knows of no error that all rankers share. NaN where nobody has a score.
+    one that tells nothing apart. Those who trained each architecture are compared with all others together, the others
+    among themselves. weight_R: what one standard deviation of a ranker's scores adds to merit. Their errors are those
+    of leaving out other rankers (jackknife; NaN for fewer than three, and for who trained), unless calibration has its
+    say on the weights. merit_A: in standard deviations, higher is better; its deviation is that of the posterior
+    distribution, which without calibration knows of no error that all rankers share. NaN where nobody has a score.
     """
 
     agreement_R: NDArray[np.float64]
@@ -138,12 +139,12 @@ def _agreed(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_] | None)
 
 
 def _two_sides(scores_RA: NDArray[np.float64], trained_R: NDArray[np.bool_]) -> _Agreed:
-    """What those who trained each architecture, and all others, make of it: two rankers of one loading."""
+    """What those who trained each architecture, and all others, make of it: two rankers (S) of one loading."""
     sides = [(side_R, _one_factor(scores_RA[side_R])) for side_R in (~trained_R, trained_R)]
     merit_SA = np.array([side.trust.merit_A for _, side in sides])
     scale_S = np.sqrt(np.maximum(np.nanvar(merit_SA, axis=1), 1e-9))
     z_SA = (merit_SA - np.nanmean(merit_SA, axis=1, keepdims=True)) / scale_S[:, None]
-    (_, correlation), (_, count) = (float_SS[0] for float_SS in _correlations(z_SA))
+    (_, correlation), (_, count) = (both_SS[0] for both_SS in _correlations(z_SA))
     shared = np.clip(correlation * count / (count + FEW), LEAST, MOST)  # the square of the loading
     expected_SA = np.where(np.isnan(z_SA), shared * z_SA[::-1], z_SA)
     slope = np.sqrt(shared) / (1 + shared)
