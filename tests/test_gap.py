@@ -277,12 +277,12 @@ def test_errors_on_training_images_are_not_compared_with_those_on_validation_ima
     assert gaps == {"validation": pytest.approx(0.3), "train": None}
 
 
-def many(run, images=1_000, chosen=0):
+def many(run, images=1_000, chosen=0, third="zico"):
     """A run of 60 candidates, 30 of them trained: two finalists and the rest calibration, each a step worse."""
     rng = np.random.default_rng(0)
     names = [f"{index // 10}-{index % 10}" for index in range(60)]
     run.write("config.toml", b"seed = 5\n")
-    scores = {f"score_{name}": -np.arange(60) + 9 * rng.normal(size=60) for name in ("uniform", "fair", "zico")}
+    scores = {f"score_{name}": -np.arange(60) + 9 * rng.normal(size=60) for name in ("uniform", "fair", third)}
     columns = {"rank": range(1, 61), "architecture": names, "name": names, "consensus": -np.arange(60.0)}
     finalist = [index in (chosen, 7) for index in range(60)]
     run.write_table("ranking.parquet", pa.table({**columns, **scores, "finalist": finalist}))
@@ -301,6 +301,16 @@ def test_how_likely_the_chosen_is_nearly_the_best_is_told_of_the_best_finalist(t
     near = measure_gap(run)["near_best"]  # the one without errors was a finalist of an older ranking
     assert near == {"name": names[0], "architecture": names[0], "within": 0.002, "probability": near["probability"]}
     assert 0 <= near["probability"] < 1
+
+
+def test_short_trainings_are_known_as_such_when_it_is_told(tmp_path):
+    """The same scores weigh otherwise as those of a training."""
+    told = {}
+    for third in ("zico", "short_1", "short_paths"):
+        run = Folder(str(tmp_path / third))
+        many(run, third=third)
+        told[third] = measure_gap(run)["near_best"]["probability"]
+    assert told["short_1"] != told["zico"] == told["short_paths"]
 
 
 def test_a_finalist_that_a_calibration_architecture_beats_is_not_nearly_the_best(tmp_path):

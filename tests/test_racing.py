@@ -176,3 +176,16 @@ def test_nothing_is_foretold_beyond_the_best_that_was_measured() -> None:
     after = {one: 2 * before[one] for one in runners[:4]}
     told = foretold({1: before, 3: after})
     assert told[runners[4]] == pytest.approx(8.0) and told[runners[5]] == pytest.approx(0.0)
+
+
+def test_short_trainings_have_half_the_say_in_who_goes_on() -> None:
+    """The others agree with each other, and not with the trainings."""
+    ordered, of = networks(40), truth(40, seed=1)
+    scores_RA, train = others(truth(40), 0.3), trainings(of)
+    first, second = race(ordered, scores_RA, (1, 3), COUNT, train).values()
+    known_RA = np.vstack([scores_RA, list(first.values())])
+    with_half, without = (
+        set(going_on(ordered, measure(known_RA, trained_R=trained_R), first, COUNT))
+        for trained_R in (np.array([False, False, True]), None)
+    )
+    assert set(second) == with_half != without
